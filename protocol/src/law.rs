@@ -1,0 +1,395 @@
+//! The law: members and policies, folded from the hive's own topic.
+//!
+//! Every node keeps the topic `aquifer/hive` whole. Its manifests say who is a member, its foundings
+//! say under which policy each topic stands. The fold is a pure function of the set of records, so
+//! every node that has the same records has the same law.
+//!
+//! A topic's policy in force is the meet of the latest policy of each founder of the topic and of
+//! each topic above it. Until there is a council, two nodes that found one topic before they meet
+//! are both its founders, and their policies narrow each other: safe, and shown by `doctor`.
+//!
+//! Not here: asking the law (`decide`), spreading it (`replica`).
+
+use crate::body::{Founding, Manifest};
+use crate::certificate::{Member, OpenChain};
+use crate::decide::{Denial, Label};
+use crate::identity::{HiveId, NodeId};
+use crate::limits::TOPICS_MAX;
+use crate::policy::Policy;
+use crate::record::{Record, RecordId};
+use crate::region::Region;
+use crate::time::Stamp;
+use crate::topic::{TopicId, TopicName};
+use std::collections::BTreeMap;
+
+/// What is known of members and topics.
+#[derive(Clone, Debug)]
+pub struct Law {
+    hive: HiveId,
+    hive_topic: TopicName,
+    hive_policy: Policy,
+    certificates: BTreeMap<[u8; 32], Member>,
+    members: BTreeMap<NodeId, Known>,
+    foundings: BTreeMap<TopicName, Foundings>,
+    topics: BTreeMap<TopicId, TopicLaw>,
+    names: BTreeMap<TopicName, TopicId>,
+    revision: u64,
+}
+
+/// All policies of one topic, in the order in which they count.
+type Foundings = BTreeMap<(Stamp, RecordId), (NodeId, Founding)>;
+
+/// A member and what it last said of itself.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// The member, by its latest certificate.
+    pub member: Member,
+    /// Its latest manifest.
+    pub manifest: Manifest,
+    /// When it said so.
+    pub stamp: Stamp,
+}
+
+/// The law of one topic.
+#[derive(Clone, Debug)]
+pub struct TopicLaw {
+    /// Its name.
+    pub name: TopicName,
+    /// Who founded it; more than one if founders had not met.
+    pub founders: Vec<NodeId>,
+    /// Its founders' own latest policies, before inheritance.
+    pub own: Vec<(NodeId, RecordId, Founding)>,
+    /// The policy in force after each change; the last is in force now.
+    pub versions: Vec<Policy>,
+    /// The first founder's region.
+    pub home: Option<Region>,
+}
+
+impl TopicLaw {
+    /// The policy in force.
+    pub fn policy(&self) -> &Policy {
+        self.versions
+            .last()
+            .expect("a topic is known by its first version")
+    }
+
+    /// How many policies govern it so far.
+    pub fn epoch(&self) -> u64 {
+        self.versions.len() as u64
+    }
+
+    /// What `decide` is asked about, under the law now in force.
+    pub fn label(&self) -> Label<'_> {
+        Label {
+            topic: &self.name,
+            policy: self.policy(),
+            epoch: self.epoch(),
+            home: self.home.as_ref(),
+        }
+    }
+
+    /// The same under the law of `epoch`, in force when a record was written. Writers are judged
+    /// by it, so that nodes which catch up later reach the same verdict.
+    pub fn label_at(&self, epoch: u64) -> Label<'_> {
+        let index = usize::try_from(epoch.saturating_sub(1)).unwrap_or(usize::MAX);
+        Label {
+            policy: self.versions.get(index).unwrap_or_else(|| self.policy()),
+            ..self.label()
+        }
+    }
+}
+
+/// Why a record of the hive's topic teaches nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LearnRecord {
+    /// The manifest's chain is not good.
+    #[error(transparent)]
+    Chain(#[from] OpenChain),
+    /// The manifest is about another node than its writer.
+    #[error("the manifest is not its writer's own")]
+    NotOwn,
+    /// It would be a topic too many.
+    #[error("there are {TOPICS_MAX} topics already")]
+    TooManyTopics,
+    /// It founds one of the hive's own topics.
+    #[error("the topic is the hive's own")]
+    Reserved,
+}
+
+impl Law {
+    /// Nothing but the hive's root and its own topic.
+    pub fn new(hive: HiveId) -> Self {
+        Self {
+            hive,
+            hive_topic: TopicName::hive(),
+            hive_policy: Policy::open(),
+            certificates: BTreeMap::new(),
+            members: BTreeMap::new(),
+            foundings: BTreeMap::new(),
+            topics: BTreeMap::new(),
+            names: BTreeMap::new(),
+            revision: 0,
+        }
+    }
+
+    /// The hive's root.
+    pub fn hive(&self) -> &HiveId {
+        &self.hive
+    }
+
+    /// Rises with everything learnt: a cheap way to see that the law has changed.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// The label of `topic`, if its law is known.
+    pub fn label(&self, topic: TopicId) -> Result<Label<'_>, Denial> {
+        self.label_at(topic, None)
+    }
+
+    /// The label of `topic` under the law of `epoch`.
+    pub fn label_at(&self, topic: TopicId, epoch: Option<u64>) -> Result<Label<'_>, Denial> {
+        if topic == self.hive_topic.id(&self.hive) {
+            let (topic, policy) = (&self.hive_topic, &self.hive_policy);
+            return Ok(Label {
+                topic,
+                policy,
+                epoch: 0,
+                home: None,
+            });
+        }
+        let law = self.topics.get(&topic).ok_or(Denial::UnknownTopic)?;
+        Ok(epoch.map_or_else(|| law.label(), |epoch| law.label_at(epoch)))
+    }
+
+    /// The law of `topic`.
+    pub fn topic(&self, topic: TopicId) -> Option<&TopicLaw> {
+        self.topics.get(&topic)
+    }
+
+    /// The law of the topic called `name`.
+    pub fn named(&self, name: &TopicName) -> Option<&TopicLaw> {
+        self.topics.get(self.names.get(name)?)
+    }
+
+    /// All topics but the hive's own.
+    pub fn topics(&self) -> impl Iterator<Item = (TopicId, &TopicLaw)> {
+        self.topics.iter().map(|(id, law)| (*id, law))
+    }
+
+    /// The member whose certificate chain hashes to `cap_hash`.
+    pub fn certificate(&self, cap_hash: &[u8; 32]) -> Option<&Member> {
+        self.certificates.get(cap_hash)
+    }
+
+    /// What is known of `node`.
+    pub fn member(&self, node: &NodeId) -> Option<&Known> {
+        self.members.get(node)
+    }
+
+    /// All members.
+    pub fn members(&self) -> impl Iterator<Item = (&NodeId, &Known)> {
+        self.members.iter()
+    }
+
+    /// True if some member or rule names `region`, a region above it or one below it.
+    pub fn knows_region(&self, region: &Region) -> bool {
+        self.members.values().any(|known| {
+            region.covers(known.member.region()) || known.member.region().covers(region)
+        })
+    }
+
+    /// Remembers a certificate, whoever showed it.
+    pub fn admit(&mut self, member: &Member) {
+        self.certificates.insert(member.cap_hash(), member.clone());
+    }
+
+    /// Learns a manifest from `record`. True if it is news.
+    pub fn learn_manifest(
+        &mut self,
+        record: &Record,
+        manifest: &Manifest,
+    ) -> Result<bool, LearnRecord> {
+        let member = manifest.member(&self.hive)?;
+        if member.node() != record.header().writer {
+            return Err(LearnRecord::NotOwn);
+        }
+        self.admit(&member);
+        let stamp = record.header().stamp;
+        if self
+            .members
+            .get(&member.node())
+            .is_some_and(|known| known.stamp >= stamp)
+        {
+            return Ok(false);
+        }
+        let node = member.node();
+        self.members.insert(
+            node,
+            Known {
+                member,
+                manifest: manifest.clone(),
+                stamp,
+            },
+        );
+        self.revision += 1;
+        self.refold(|law| law.founders.contains(&node));
+        Ok(true)
+    }
+
+    /// Learns a policy from `record`. Returns the topics whose law it changed.
+    pub fn learn_founding(
+        &mut self,
+        record: &Record,
+        founding: &Founding,
+    ) -> Result<Vec<TopicId>, LearnRecord> {
+        if founding.topic.is_reserved() {
+            return Err(LearnRecord::Reserved);
+        }
+        if self.names.len() >= TOPICS_MAX && !self.names.contains_key(&founding.topic) {
+            return Err(LearnRecord::TooManyTopics);
+        }
+        let header = record.header();
+        let place = (header.stamp, record.id());
+        let of_topic = self.foundings.entry(founding.topic.clone()).or_default();
+        if of_topic
+            .insert(place, (header.writer, founding.clone()))
+            .is_some()
+        {
+            return Ok(Vec::new());
+        }
+        self.revision += 1;
+        self.names
+            .insert(founding.topic.clone(), founding.topic.id(&self.hive));
+        let below: Vec<TopicName> = self
+            .names
+            .keys()
+            .filter(|name| founding.topic.covers(name))
+            .cloned()
+            .collect();
+        Ok(below.iter().map(|name| self.fold_topic(name)).collect())
+    }
+
+    /// Forgets what `record` taught: its log turned out to be forked before it.
+    pub fn unlearn_founding(&mut self, record: &Record, founding: &Founding) {
+        let place = (record.header().stamp, record.id());
+        if let Some(of_topic) = self.foundings.get_mut(&founding.topic) {
+            of_topic.remove(&place);
+            if of_topic.is_empty() {
+                self.foundings.remove(&founding.topic);
+                if let Some(id) = self.names.remove(&founding.topic) {
+                    self.topics.remove(&id);
+                }
+            }
+            self.revision += 1;
+            self.refold(|law| founding.topic.covers(&law.name));
+        }
+    }
+
+    /// Whether a policy for `topic` by `founder` would be law, and as which version.
+    pub fn may_found(
+        &self,
+        topic: &TopicName,
+        policy: &Policy,
+        founder: NodeId,
+    ) -> Result<u64, Denial> {
+        if topic.is_reserved() {
+            return Err(Denial::Reserved {
+                topic: topic.clone(),
+            });
+        }
+        if policy.location.encryption_required {
+            return Err(Denial::Encryption {
+                topic: topic.clone(),
+            });
+        }
+        for above in topic.ancestors() {
+            if let Some(law) = self.named(&above)
+                && !policy.narrows(law.policy())
+            {
+                return Err(Denial::Widens {
+                    topic: topic.clone(),
+                    above,
+                });
+            }
+        }
+        let Some(law) = self.named(topic) else {
+            return Ok(1);
+        };
+        match law.own.iter().find(|(by, ..)| *by == founder) {
+            Some((_, _, founding)) => Ok(founding.version + 1),
+            None => {
+                let founder = *law.founders.first().expect("a topic has a founder");
+                Err(Denial::NotFounder {
+                    topic: topic.clone(),
+                    founder,
+                })
+            }
+        }
+    }
+
+    fn refold(&mut self, concerns: impl Fn(&TopicLaw) -> bool) {
+        let names: Vec<_> = self
+            .topics
+            .values()
+            .filter(|law| concerns(law))
+            .map(|law| law.name.clone())
+            .collect();
+        for name in names {
+            self.fold_topic(&name);
+        }
+    }
+
+    /// Folds all foundings of `name` and of the topics above it, in order of stamp and id.
+    fn fold_topic(&mut self, name: &TopicName) -> TopicId {
+        let above: Vec<TopicName> = name.ancestors().collect();
+        let lines = core::iter::once(name).chain(&above);
+        let mut all: Vec<_> = lines
+            .filter_map(|line| self.foundings.get(line))
+            .flat_map(|of| {
+                of.iter()
+                    .map(|(place, (by, founding))| (*place, *by, founding))
+            })
+            .collect();
+        all.sort_by_key(|(place, ..)| *place);
+        let mut latest: BTreeMap<(&TopicName, NodeId), (RecordId, &Founding)> = BTreeMap::new();
+        let mut founders = Vec::new();
+        let mut versions = Vec::new();
+        for (place, by, founding) in &all {
+            let slot = latest
+                .entry((&founding.topic, *by))
+                .or_insert((place.1, founding));
+            if founding.version >= slot.1.version {
+                *slot = (place.1, founding);
+            }
+            if founding.topic == *name && !founders.contains(by) {
+                founders.push(*by);
+            }
+            let law = latest
+                .values()
+                .fold(Policy::open(), |law, (_, f)| law.meet(&f.policy));
+            versions.push(law);
+        }
+        let own = latest
+            .iter()
+            .filter(|((topic, _), _)| *topic == name)
+            .map(|((_, by), (id, founding))| (*by, *id, (*founding).clone()))
+            .collect();
+        let home = founders
+            .first()
+            .and_then(|f| self.members.get(f))
+            .map(|k| k.member.region().clone());
+        let id = name.id(&self.hive);
+        if !versions.is_empty() {
+            let law = TopicLaw {
+                name: name.clone(),
+                founders,
+                own,
+                versions,
+                home,
+            };
+            self.topics.insert(id, law);
+        }
+        id
+    }
+}

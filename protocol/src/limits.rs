@@ -1,0 +1,88 @@
+//! Every bound in the protocol. A number that limits something lives here or is a bug.
+//!
+//! Sizes that a peer controls are checked against these before anything is allocated, and the
+//! relations between them are asserted when the crate is compiled.
+
+use core::time::Duration;
+
+/// The longest body of a record, in bytes. A memory's text is a little shorter: see [`TEXT_BYTES_MAX`].
+pub const BODY_BYTES_MAX: usize = 64 << 10;
+/// The longest text of a memory, in bytes of UTF-8.
+pub const TEXT_BYTES_MAX: usize = 48 << 10;
+/// The most tags of a memory.
+pub const TAGS_MAX: usize = 64;
+/// The longest tag, metadata key or source, in bytes.
+pub const LABEL_BYTES_MAX: usize = 256;
+/// The most metadata entries of a memory.
+pub const METADATA_MAX: usize = 32;
+/// The longest metadata value, in bytes.
+pub const METADATA_VALUE_BYTES_MAX: usize = 256;
+/// The most ids that one erase, link or revision names.
+pub const IDS_PER_BODY_MAX: usize = 1_024;
+/// The longest envelope (COSE_Sign1 with the header), in bytes.
+pub const ENVELOPE_BYTES_MAX: usize = 512;
+/// The longest frame between two nodes, in bytes.
+pub const FRAME_BYTES_MAX: usize = 1 << 20;
+/// How many bytes of records a message is filled up to.
+pub const RECORDS_BYTES_PER_MESSAGE: usize = 512 << 10;
+/// The most records in one message, and the farthest apart two signed ends of a segment may lie.
+pub const RECORDS_PER_MESSAGE_MAX: usize = 1_024;
+/// The most runs, items or wants in one message.
+pub const ITEMS_PER_MESSAGE_MAX: usize = 4_096;
+/// Up to this many logs a topic's items travel as a plain list; above, as coded symbols.
+pub const LIST_ITEMS_MAX: usize = 64;
+/// The most coded symbols of one reconciliation, before it falls back to the list.
+pub const SYMBOLS_MAX: usize = 16_384;
+/// The most coded symbols in one message.
+pub const SYMBOLS_PER_MESSAGE_MAX: usize = 4_096;
+/// The most topics a node knows.
+pub const TOPICS_MAX: usize = 4_096;
+/// The most logs a node keeps for one topic.
+pub const LOGS_PER_TOPIC_MAX: usize = 65_536;
+/// The most peers a replica speaks with at once.
+pub const PEERS_MAX: usize = 1_024;
+/// The longest topic name, in bytes.
+pub const TOPIC_BYTES_MAX: usize = 128;
+/// The most segments of a topic name or region path.
+pub const PATH_SEGMENTS_MAX: usize = 8;
+/// The longest region path, in bytes.
+pub const REGION_BYTES_MAX: usize = 64;
+/// The most regions that one rule lists.
+pub const REGIONS_PER_RULE_MAX: usize = 64;
+/// The most keys that one readers or writers list names.
+pub const KEYS_PER_RULE_MAX: usize = 256;
+/// The most certificates in a chain.
+pub const CHAIN_DEPTH_MAX: usize = 8;
+/// The longest certificate chain, in bytes.
+pub const CHAIN_BYTES_MAX: usize = 8 << 10;
+/// The most addresses of a manifest.
+pub const ADDRESSES_MAX: usize = 16;
+/// The longest address of a manifest, in bytes.
+pub const ADDRESS_BYTES_MAX: usize = 256;
+/// The most records parked because their time or their law has not come.
+pub const PARKED_MAX: usize = 1_024;
+/// The most commands that wait for receipts.
+pub const AWAITING_MAX: usize = 4_096;
+/// How many inputs a driver hands over before it commits.
+pub const INPUTS_PER_BEAT: usize = 256;
+/// A stamp farther ahead than this is parked until its time has come.
+pub const FUTURE_MAX: Duration = Duration::from_secs(60);
+/// How often a replica offers its summary to some of its peers.
+pub const SYNC_EVERY: Duration = Duration::from_secs(10);
+/// To how many peers it then offers it.
+pub const SYNC_PEERS: usize = 2;
+/// How long an unanswered request for records stands before another peer may be asked.
+pub const WANT_PATIENCE: Duration = Duration::from_secs(5);
+/// How often retention is enforced.
+pub const RETENTION_EVERY: Duration = Duration::from_secs(30);
+
+const _: () = assert!(TEXT_BYTES_MAX + TAGS_MAX * LABEL_BYTES_MAX <= BODY_BYTES_MAX);
+const _: () = assert!(IDS_PER_BODY_MAX * 34 + 64 < BODY_BYTES_MAX);
+const _: () = assert!(
+    RECORDS_BYTES_PER_MESSAGE + BODY_BYTES_MAX + ENVELOPE_BYTES_MAX + 1_024 < FRAME_BYTES_MAX,
+    "a message filled to the brim and one record more must fit a frame"
+);
+const _: () = assert!(ITEMS_PER_MESSAGE_MAX * 128 < FRAME_BYTES_MAX);
+const _: () = assert!(SYMBOLS_PER_MESSAGE_MAX * 32 < FRAME_BYTES_MAX);
+const _: () = assert!(LIST_ITEMS_MAX <= ITEMS_PER_MESSAGE_MAX);
+const _: () = assert!(CHAIN_BYTES_MAX + ADDRESSES_MAX * ADDRESS_BYTES_MAX < BODY_BYTES_MAX);

@@ -1,0 +1,37 @@
+//! Planted bugs, to measure whether the simulator's checkers find bugs.
+//!
+//! Compiled only with `--cfg mutant`, and even then each is off until a simulation switches it on.
+//! The product contains none of this.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Where a bug can be planted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Mutant {
+    /// Outputs leave before the store transaction is durable.
+    AckBeforeFsync = 1,
+    /// A request for records is answered without asking the law.
+    ServeWithoutPolicy = 2,
+    /// A body that is named by a tombstone is stored all the same.
+    TombstoneIgnored = 4,
+}
+
+/// Their names on the command line.
+pub const NAMES: [(&str, Mutant); 3] = [
+    ("ack-before-fsync", Mutant::AckBeforeFsync),
+    ("serve-without-policy", Mutant::ServeWithoutPolicy),
+    ("tombstone-ignored", Mutant::TombstoneIgnored),
+];
+
+static PLANTED: AtomicU32 = AtomicU32::new(0);
+
+/// Plants `mutant` for the rest of the process.
+pub fn plant(mutant: Mutant) {
+    PLANTED.fetch_or(mutant as u32, Ordering::Relaxed);
+}
+
+/// True if `mutant` is planted.
+pub fn planted(mutant: Mutant) -> bool {
+    PLANTED.load(Ordering::Relaxed) & mutant as u32 != 0
+}

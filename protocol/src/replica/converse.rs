@@ -1,0 +1,334 @@
+//! Converse: what is said to peers, and what is answered.
+//!
+//! A summary opens the talk; if it differs, items (or coded cells of them) say where logs stand; each
+//! side then asks for what it lacks. Records are only ever sent on request or by the node that has
+//! just written them, and never before the law was asked about the receiver.
+//!
+//! The hive's own topic is spoken of first. Of a topic whose law a node does not know yet it says
+//! nothing, and once it learns it, it speaks up by itself.
+
+use super::Replica;
+use crate::certificate::Member;
+use crate::decide::{Denial, Op, Subject, decide};
+use crate::event::Event;
+use crate::identity::NodeId;
+use crate::limits::{
+    FUTURE_MAX, ITEMS_PER_MESSAGE_MAX, LIST_ITEMS_MAX, PEERS_MAX, RECORDS_PER_MESSAGE_MAX,
+};
+use crate::record::Seq;
+use crate::store::Store;
+use crate::sync::{self};
+use crate::time::{Stamp, Time};
+use crate::topic::TopicId;
+use crate::wire::{Item, Message, Proof, Want};
+use core::time::Duration;
+
+mod cells;
+mod exchange;
+
+/// A peer that is up.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) member: Member,
+    /// By how many milliseconds our clock is ahead of its clock.
+    ahead_ms: Option<i64>,
+    /// Reconciliations by coded cells in which it sends.
+    receiving: std::collections::BTreeMap<TopicId, cells::Receiving>,
+}
+
+/// Records of a log that a peer has promised.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    peer: NodeId,
+    until: Seq,
+    asked: Time,
+}
+
+impl Wanted {
+    /// Whether the peer still has time to answer.
+    pub(super) fn is_fresh(&self, now: Time, patience: Duration) -> bool {
+        now.since(self.asked) < patience
+    }
+}
+
+impl<S: Store> Replica<S> {
+    pub(super) fn on_peer_up(&mut self, member: Member) {
+        let node = member.node();
+        if node == self.keys.node() || self.peers.len() >= PEERS_MAX {
+            return;
+        }
+        self.law.admit(&member);
+        let peer = Peer {
+            member,
+            ahead_ms: None,
+            receiving: Default::default(),
+        };
+        self.peers.insert(node, peer);
+        for topic in self.spoken_topics() {
+            self.offer(topic, node);
+        }
+    }
+
+    pub(super) fn on_peer_down(&mut self, peer: NodeId) {
+        self.peers.remove(&peer);
+        self.wanted.retain(|_, wanted| wanted.peer != peer);
+    }
+
+    /// The hive's topic, then every topic we hold.
+    pub(super) fn spoken_topics(&self) -> Vec<TopicId> {
+        let held = self
+            .law
+            .topics()
+            .map(|(id, _)| id)
+            .filter(|id| self.is_holder(*id));
+        core::iter::once(self.hive_topic).chain(held).collect()
+    }
+
+    /// Whether `peer` may be given what we hold of `topic`.
+    pub(super) fn may_serve(&self, topic: TopicId, peer: &NodeId) -> Result<(), Denial> {
+        let peer = self
+            .peers
+            .get(peer)
+            .ok_or(Denial::UnknownMember { node: *peer })?;
+        let label = self.law.label(topic)?;
+        let subject = Subject {
+            member: &peer.member,
+            at: self.now,
+        };
+        decide(Op::Serve, label, subject, label.epoch)
+    }
+
+    /// Opens the talk about `topic` with a summary, if the law lets the peer hear of it.
+    pub(super) fn offer(&mut self, topic: TopicId, to: NodeId) {
+        if self.may_serve(topic, &to).is_ok() {
+            let (digest, logs) = self.summary(topic);
+            let clock = Stamp::at(self.now);
+            self.send(
+                to,
+                Message::Summary {
+                    topic,
+                    digest,
+                    logs,
+                    clock,
+                },
+            );
+        }
+    }
+
+    pub(super) fn on_message(&mut self, from: NodeId, message: Message) {
+        if !self.peers.contains_key(&from) {
+            return;
+        }
+        match message {
+            Message::Summary {
+                topic,
+                digest,
+                logs,
+                clock,
+            } => {
+                self.on_clock(from, clock);
+                if self.exchanges(topic, from) {
+                    self.on_summary(from, topic, digest, logs);
+                }
+            }
+            Message::Items {
+                topic,
+                items,
+                whole,
+            } => {
+                if self.exchanges(topic, from) {
+                    self.on_items(from, topic, &items, whole);
+                }
+            }
+            Message::Cells {
+                topic,
+                nonce,
+                start,
+                cells,
+            } => {
+                if self.exchanges(topic, from) {
+                    self.on_cells(from, topic, nonce, start, cells);
+                }
+            }
+            Message::MoreCells {
+                topic,
+                nonce,
+                start,
+            } => {
+                if self.serves(topic, from) {
+                    self.send_cells(from, topic, nonce, start);
+                }
+            }
+            Message::WantItems {
+                topic,
+                nonce,
+                hashes,
+            } => {
+                if self.serves(topic, from) {
+                    self.on_want_items(from, topic, nonce, &hashes);
+                }
+            }
+            Message::Wants { topic, wants } => {
+                if self.serves(topic, from) {
+                    self.on_wants(from, topic, &wants);
+                }
+            }
+            Message::Records { topic, runs } => {
+                if self.exchanges(topic, from) {
+                    self.on_records(from, topic, &runs);
+                }
+            }
+            Message::Agreed { topic, digest } => {
+                if self.exchanges(topic, from) && self.summary(topic).0 == digest {
+                    self.event(Event::InSync { topic, peer: from });
+                }
+            }
+            Message::Receipts(receipts) => self.on_receipts(from, &receipts),
+            Message::Proofs { topic, proofs } => {
+                if self.exchanges(topic, from) {
+                    proofs.iter().for_each(|proof| self.on_proof(proof));
+                }
+            }
+            Message::Unknown { .. } => {}
+        }
+    }
+
+    /// Whether the law lets `peer` be answered about `topic`; a denial is reported.
+    fn serves(&mut self, topic: TopicId, peer: NodeId) -> bool {
+        #[cfg(mutant)]
+        if crate::mutant::planted(crate::mutant::Mutant::ServeWithoutPolicy) {
+            return true;
+        }
+        match self.may_serve(topic, &peer) {
+            Ok(()) => true,
+            Err(denial) => {
+                self.event(Event::Denied {
+                    op: Op::Serve,
+                    topic,
+                    subject: peer,
+                    denial,
+                });
+                false
+            }
+        }
+    }
+
+    /// Whether both sides may hold `topic`, and we are to.
+    fn exchanges(&mut self, topic: TopicId, peer: NodeId) -> bool {
+        if self.law.label(topic).is_err() {
+            // A topic whose law has not reached us: the hive's topic will bring it.
+            return false;
+        }
+        self.serves(topic, peer) && self.is_holder(topic)
+    }
+
+    fn on_clock(&mut self, from: NodeId, clock: Stamp) {
+        let ahead = self.now.millis() as i64 - clock.time().millis() as i64;
+        let Some(peer) = self.peers.get_mut(&from) else {
+            return;
+        };
+        let before = peer.ahead_ms.replace(ahead);
+        let far = |ms: i64| ms.unsigned_abs() > FUTURE_MAX.as_millis() as u64;
+        if far(ahead) && !before.is_some_and(far) {
+            self.event(Event::ClockSkew {
+                peer: from,
+                ahead_ms: ahead,
+            });
+        }
+    }
+
+    /// How far our clock is ahead, if most peers that told theirs are more than the limit behind us.
+    pub(super) fn clock_ahead(&self) -> Option<Duration> {
+        let mut ahead: Vec<i64> = self
+            .peers
+            .values()
+            .filter_map(|peer| peer.ahead_ms)
+            .collect();
+        ahead.sort_unstable();
+        let median = *ahead.get(ahead.len().checked_sub(1)? / 2)?;
+        let by = Duration::from_millis(median.max(0).unsigned_abs());
+        (by > FUTURE_MAX).then_some(by)
+    }
+
+    fn on_summary(&mut self, from: NodeId, topic: TopicId, digest: [u8; 16], logs: u32) {
+        let (ours, count) = self.summary(topic);
+        if ours == digest {
+            self.event(Event::InSync { topic, peer: from });
+            self.send(from, Message::Agreed { topic, digest });
+        } else if count.max(logs) as usize <= LIST_ITEMS_MAX {
+            self.send_items(from, topic);
+        } else {
+            self.open_cells(from, topic);
+        }
+    }
+
+    /// Sends all our items of `topic`, in as many messages as it takes.
+    fn send_items(&mut self, to: NodeId, topic: TopicId) {
+        let all: Vec<Item> = self
+            .logs
+            .of_topic(topic)
+            .map(|(k, s)| sync::item(k, s))
+            .collect();
+        if all.len() <= ITEMS_PER_MESSAGE_MAX {
+            self.send(
+                to,
+                Message::Items {
+                    topic,
+                    items: all,
+                    whole: true,
+                },
+            );
+        } else {
+            for items in all.chunks(ITEMS_PER_MESSAGE_MAX) {
+                self.send(
+                    to,
+                    Message::Items {
+                        topic,
+                        items: items.to_vec(),
+                        whole: false,
+                    },
+                );
+            }
+        }
+    }
+
+    fn ask(&mut self, to: NodeId, topic: TopicId, wants: Vec<Want>) {
+        for wants in wants.chunks(ITEMS_PER_MESSAGE_MAX) {
+            self.send(
+                to,
+                Message::Wants {
+                    topic,
+                    wants: wants.to_vec(),
+                },
+            );
+        }
+    }
+
+    pub(super) fn tell(
+        &mut self,
+        to: NodeId,
+        topic: TopicId,
+        behind: Vec<Item>,
+        proofs: Vec<Proof>,
+    ) {
+        for items in behind.chunks(ITEMS_PER_MESSAGE_MAX) {
+            self.send(
+                to,
+                Message::Items {
+                    topic,
+                    items: items.to_vec(),
+                    whole: false,
+                },
+            );
+        }
+        for proofs in proofs.chunks(RECORDS_PER_MESSAGE_MAX) {
+            self.send(
+                to,
+                Message::Proofs {
+                    topic,
+                    proofs: proofs.to_vec(),
+                },
+            );
+        }
+    }
+}

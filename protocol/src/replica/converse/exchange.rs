@@ -1,0 +1,230 @@
+//! Exchange: comparing items, asking for records, serving them, taking them in.
+//!
+//! A log is asked of one peer at a time; who has promised it and does not deliver loses it to the
+//! next. Runs are served up to a message's fill, and their last record always carries a signature
+//! that this node has checked.
+
+use super::super::{Replica, accept::Taken};
+use super::Wanted;
+use crate::event::{Event, RejectRecord};
+use crate::identity::NodeId;
+use crate::limits::{RECORDS_BYTES_PER_MESSAGE, RECORDS_PER_MESSAGE_MAX, WANT_PATIENCE};
+use crate::log::{self, LogKey, LogState};
+use crate::record::{Record, Seq};
+use crate::store::{Store, Table};
+use crate::sync::{self, Verdict};
+use crate::topic::TopicId;
+use crate::wire::{Item, Message, Want};
+
+impl<S: Store> Replica<S> {
+    pub(super) fn on_items(&mut self, from: NodeId, topic: TopicId, items: &[Item], whole: bool) {
+        let (mut wants, mut behind, mut proofs) = (Vec::new(), Vec::new(), Vec::new());
+        for item in items {
+            let key = LogKey {
+                topic,
+                writer: item.writer,
+                log: item.log,
+            };
+            let ours = self.logs.get(&key).copied();
+            self.notice_own_log(key, ours, item);
+            match sync::compare(ours.as_ref(), item) {
+                Verdict::Equal => {}
+                Verdict::Behind => wants.extend(self.want(from, key, item.height)),
+                // The proof itself is asked for by wanting the record at the fork.
+                Verdict::LacksOurProof => {
+                    let fork = item.fork.unwrap_or(item.height);
+                    wants.push(Want {
+                        writer: key.writer,
+                        log: key.log,
+                        from: fork,
+                        until: fork + 1,
+                    });
+                }
+                Verdict::Diverged => wants.extend(self.hunt(from, key, item.height)),
+                Verdict::Ahead => behind.extend(ours.map(|state| sync::item(&key, &state))),
+                Verdict::LacksTheirProof => proofs.extend(self.proof_of(&key)),
+            }
+        }
+        if whole {
+            let told = |key: &LogKey| {
+                items
+                    .iter()
+                    .any(|i| (i.writer, i.log) == (key.writer, key.log))
+            };
+            let more = self.logs.of_topic(topic).filter(|(key, _)| !told(key));
+            behind.extend(more.map(|(key, state)| sync::item(key, state)));
+        }
+        self.ask(from, topic, wants);
+        self.tell(from, topic, behind, proofs);
+    }
+
+    /// If a peer has more of our own log than we do, this store is a copy or was restored (T29).
+    fn notice_own_log(&mut self, key: LogKey, ours: Option<LogState>, item: &Item) {
+        let own = key.writer == self.keys.node() && key.log == self.own;
+        let height = ours.map_or(0, |state| state.height);
+        let other = ours.is_some_and(|s| s.height == item.height && s.tip != item.tip);
+        if own && (item.height > height || other) {
+            self.leave_own_log(key);
+        }
+    }
+
+    /// Asks for what a log lacks, unless somebody has promised it and still has time.
+    pub(super) fn want(&mut self, from: NodeId, key: LogKey, until: Seq) -> Option<Want> {
+        let state = self.logs.get(&key).copied();
+        let height = state.map_or(0, |state| state.height);
+        let until = state
+            .and_then(|s| s.fork)
+            .map_or(until, |fork| until.min(fork));
+        let patient = |w: &Wanted| self.now.since(w.asked) < WANT_PATIENCE && w.peer != from;
+        if until <= height || self.wanted.get(&key).is_some_and(patient) {
+            return None;
+        }
+        self.wanted.insert(
+            key,
+            Wanted {
+                peer: from,
+                until,
+                asked: self.now,
+            },
+        );
+        Some(Want {
+            writer: key.writer,
+            log: key.log,
+            from: height,
+            until,
+        })
+    }
+
+    /// Asks for records below our height, farther back each time, until the fork shows.
+    fn hunt(&mut self, from: NodeId, key: LogKey, until: Seq) -> Option<Want> {
+        let height = self.logs.get(&key)?.height;
+        let back = match self.wanted.get(&key) {
+            Some(last) if last.peer == from && last.until > height => (last.until - height) * 4,
+            _ => 16,
+        };
+        // The distance is kept in `until`, which a hunt does not need.
+        let hunting = Wanted {
+            peer: from,
+            until: height.saturating_add(back),
+            asked: self.now,
+        };
+        self.wanted.insert(key, hunting);
+        let first = height.saturating_sub(back);
+        Some(Want {
+            writer: key.writer,
+            log: key.log,
+            from: first,
+            until,
+        })
+    }
+
+    pub(super) fn on_wants(&mut self, from: NodeId, topic: TopicId, wants: &[Want]) {
+        let (mut runs, mut proofs) = (Vec::new(), Vec::new());
+        let (mut bytes, mut count) = (0, 0);
+        for want in wants {
+            let key = LogKey {
+                topic,
+                writer: want.writer,
+                log: want.log,
+            };
+            let Some(state) = self.logs.get(&key).copied() else {
+                continue;
+            };
+            if state.fork.is_some_and(|fork| want.until > fork) {
+                proofs.extend(self.proof_of(&key));
+            }
+            let until = want.until.min(state.height);
+            let mut run = Vec::new();
+            for seq in want.from..until {
+                if bytes >= RECORDS_BYTES_PER_MESSAGE || count >= RECORDS_PER_MESSAGE_MAX {
+                    break;
+                }
+                let Some(record) = self.read(key, state, seq) else {
+                    break;
+                };
+                bytes += record.wire_len();
+                count += 1;
+                run.push(record);
+            }
+            // The last record vouches for the run, so its own signature must be good.
+            while run
+                .last()
+                .is_some_and(|last: &Record| !last.is_signed() && !last.check_signature())
+            {
+                run.pop();
+            }
+            if !run.is_empty() {
+                runs.push(run);
+            }
+        }
+        if !runs.is_empty() {
+            self.send(from, Message::Records { topic, runs });
+        }
+        self.tell(from, topic, Vec::new(), proofs);
+    }
+
+    /// Reads a stored record; one that the disk has changed is reported and fetched anew.
+    fn read(&mut self, key: LogKey, state: LogState, seq: Seq) -> Option<Record> {
+        let bytes = self
+            .store
+            .get(Table::Records, &log::record_key(state.number, seq))?;
+        match log::read_stored(state.number, seq, &bytes) {
+            Ok(record) if record.carried().is_some() || !self.repairs.contains(&(key, seq)) => {
+                // A tombstone or a retention that came since the record was stored has removed the
+                // body by itself; what is read here is what may be served.
+                Some(record)
+            }
+            Ok(record) => Some(record.without_body()),
+            Err(why) => {
+                self.repairs.insert((key, seq));
+                self.event(Event::Corrupt { key, why });
+                None
+            }
+        }
+    }
+
+    pub(super) fn on_records(&mut self, from: NodeId, topic: TopicId, runs: &[Vec<Record>]) {
+        let mut wants = Vec::new();
+        let mut caught_up = false;
+        for run in runs {
+            let Some(first) = run.first() else { continue };
+            let key = LogKey::of(first);
+            let before = self.logs.get(&key).map_or(0, |state| state.height);
+            let mut diverged = false;
+            for record in run {
+                match self.accept(record, from) {
+                    Ok(Taken::Appended | Taken::Nothing) => {}
+                    Err(why) => {
+                        let (id, seq) = (record.id(), record.header().seq);
+                        let height = self.logs.get(&key).map_or(0, |state| state.height);
+                        diverged = why == RejectRecord::Gap && seq <= height;
+                        self.event(Event::Rejected { from, id, why });
+                        break;
+                    }
+                }
+            }
+            let height = self.logs.get(&key).map_or(0, |state| state.height);
+            let gap = first.header().seq > height;
+            let promised = self.wanted.get(&key).copied().filter(|w| w.peer == from);
+            let top = run.last().map_or(0, |last| last.header().seq + 1);
+            if diverged {
+                wants.extend(self.hunt(from, key, top));
+            } else if gap {
+                // A push that overtook its predecessors.
+                wants.extend(self.want(from, key, top));
+            } else if let Some(wanted) = promised {
+                self.wanted.remove(&key);
+                if height > before && height < wanted.until {
+                    wants.extend(self.want(from, key, wanted.until));
+                }
+                caught_up = true;
+            }
+        }
+        self.ask(from, topic, wants);
+        let more = |(key, w): (&LogKey, &Wanted)| key.topic == topic && w.peer == from;
+        if caught_up && !self.wanted.iter().any(more) {
+            // What was asked for is here: find out whether that makes us equal.
+            self.offer(topic, from);
+        }
+    }
+}

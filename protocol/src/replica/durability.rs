@@ -1,0 +1,232 @@
+//! Durability: who waits for receipts, and which receipts we owe.
+//!
+//! A write asked for `quorum` or `region` is answered when enough nodes have signed that they hold
+//! it, or when its patience ends: then the answer says what is durable and where, and the write
+//! stays. A receipt covers a log up to a height, so it also proves that a tombstone is held.
+
+use super::Replica;
+use crate::decide::{Op, Subject, decide};
+use crate::event::{CommandId, Durability, Durable, Output, Reply};
+use crate::identity::NodeId;
+use crate::limits::ITEMS_PER_MESSAGE_MAX;
+use crate::log::LogKey;
+use crate::receipt::{Held, Receipts};
+use crate::record::{RecordId, Seq};
+use crate::region::Region;
+use crate::store::Store;
+use crate::time::Time;
+use crate::topic::TopicId;
+use crate::wire::Message;
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Commands that wait for receipts.
+#[derive(Debug, Default)]
+pub(super) struct Awaiting {
+    commands: BTreeMap<CommandId, Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    ids: Vec<RecordId>,
+    /// What must be held: each log up to its height.
+    heights: BTreeMap<LogKey, Seq>,
+    /// What each node has signed for, of those.
+    held: BTreeMap<NodeId, BTreeSet<LogKey>>,
+    /// How many nodes are needed; all the expected ones if none is said.
+    needed: Option<usize>,
+    /// In which region they must be.
+    region: Option<Region>,
+    expected: BTreeSet<NodeId>,
+    until: Time,
+}
+
+impl Awaiting {
+    pub(super) fn len(&self) -> usize {
+        self.commands.len()
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Time> {
+        self.commands.values().map(|waiting| waiting.until).min()
+    }
+}
+
+impl Waiting {
+    fn holders(&self) -> impl Iterator<Item = &NodeId> {
+        self.held
+            .iter()
+            .filter(|(_, logs)| logs.len() == self.heights.len())
+            .map(|(node, _)| node)
+    }
+}
+
+impl<S: Store> Replica<S> {
+    pub(super) fn wait_for_receipts(
+        &mut self,
+        id: CommandId,
+        ids: Vec<RecordId>,
+        heights: BTreeMap<LogKey, Seq>,
+        durability: Durability,
+    ) {
+        let me = self.keys.node();
+        let topics: BTreeSet<TopicId> = heights.keys().map(|key| key.topic).collect();
+        let mut expected: BTreeSet<NodeId> = topics
+            .iter()
+            .flat_map(|topic| self.holders(*topic))
+            .collect();
+        expected.insert(me);
+        let (needed, region, patience) = match durability {
+            Durability::Local => (Some(1), None, Duration::ZERO),
+            Durability::Quorum { nodes, patience } => (Some(nodes.into()), None, patience),
+            Durability::Region { nodes, patience } => {
+                let required = topics.iter().find_map(|topic| {
+                    let label = self.law.label(*topic).ok()?;
+                    label.policy.location.required_region.clone()
+                });
+                let own = self.me.as_ref().map(|me| me.region().top());
+                (Some(nodes.into()), required.or(own), patience)
+            }
+            Durability::Holders { patience } => (None, None, patience),
+        };
+        let own_logs = heights.keys().copied().collect();
+        let held = BTreeMap::from([(me, own_logs)]);
+        let until = self.now + patience;
+        let waiting = Waiting {
+            ids,
+            heights,
+            held,
+            needed,
+            region,
+            expected,
+            until,
+        };
+        self.awaiting.commands.insert(id, waiting);
+        self.settle(id);
+    }
+
+    pub(super) fn on_receipts(&mut self, from: NodeId, receipts: &Receipts) {
+        // A node vouches for itself; what it passes on of others proves as much, but is not needed.
+        if receipts.holder != from {
+            return;
+        }
+        let waiting: Vec<CommandId> = self.awaiting.commands.keys().copied().collect();
+        for id in waiting {
+            let Some(waiting) = self.awaiting.commands.get_mut(&id) else {
+                continue;
+            };
+            for held in &receipts.held {
+                if waiting
+                    .heights
+                    .get(&held.key)
+                    .is_some_and(|height| held.height >= *height)
+                {
+                    waiting.held.entry(from).or_default().insert(held.key);
+                }
+            }
+            self.settle(id);
+        }
+    }
+
+    /// Answers commands whose patience is over.
+    pub(super) fn on_impatience(&mut self) {
+        let over: Vec<CommandId> = self
+            .awaiting
+            .commands
+            .iter()
+            .filter(|(_, waiting)| waiting.until <= self.now)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in over {
+            self.answer_waiting(id, false);
+        }
+    }
+
+    fn settle(&mut self, id: CommandId) {
+        let Some(waiting) = self.awaiting.commands.get(&id) else {
+            return;
+        };
+        let counts = |node: &&NodeId| match &waiting.region {
+            None => true,
+            Some(region) => self.region_of(node).is_some_and(|at| region.covers(at)),
+        };
+        let met = match waiting.needed {
+            Some(needed) => waiting.holders().filter(counts).count() >= needed,
+            None => waiting
+                .expected
+                .iter()
+                .all(|node| waiting.holders().any(|n| n == node)),
+        };
+        if met {
+            self.answer_waiting(id, true);
+        }
+    }
+
+    fn answer_waiting(&mut self, id: CommandId, met: bool) {
+        let Some(waiting) = self.awaiting.commands.remove(&id) else {
+            return;
+        };
+        let holders: Vec<NodeId> = waiting.holders().copied().collect();
+        let missing = waiting
+            .expected
+            .iter()
+            .filter(|n| !holders.contains(n))
+            .copied()
+            .collect();
+        let reply = Reply::Written {
+            ids: waiting.ids,
+            durable: Durable {
+                met,
+                holders,
+                missing,
+            },
+        };
+        self.beat.out.push(Output::Reply { to: id, reply });
+    }
+
+    fn region_of(&self, node: &NodeId) -> Option<&Region> {
+        if let Some(me) = self.me.as_ref().filter(|me| me.node() == *node) {
+            return Some(me.region());
+        }
+        self.law.member(node).map(|known| known.member.region())
+    }
+
+    /// Receipts for the logs of peers that grew in this beat, to those peers. Sent after the commit
+    /// that made them true.
+    pub(super) fn receipts(&self) -> Vec<(NodeId, Message)> {
+        let mut owed: BTreeMap<NodeId, Vec<Held>> = BTreeMap::new();
+        for key in self.beat.grown.keys() {
+            let Some(peer) = self.peers.get(&key.writer) else {
+                continue;
+            };
+            let Some(state) = self.logs.get(key) else {
+                continue;
+            };
+            let subject = Subject {
+                member: &peer.member,
+                at: self.now,
+            };
+            let allowed = self
+                .law
+                .label(key.topic)
+                .and_then(|label| decide(Op::Serve, label, subject, label.epoch));
+            if allowed.is_ok() {
+                let held = Held {
+                    key: *key,
+                    height: state.height,
+                    tip: state.tip,
+                };
+                owed.entry(key.writer).or_default().push(held);
+            }
+        }
+        let batches = owed.into_iter().flat_map(|(to, held)| {
+            let batches: Vec<_> = held
+                .chunks(ITEMS_PER_MESSAGE_MAX)
+                .map(<[Held]>::to_vec)
+                .collect();
+            batches.into_iter().map(move |held| (to, held))
+        });
+        batches
+            .map(|(to, held)| (to, Message::Receipts(Receipts::sign(&self.keys, held))))
+            .collect()
+    }
+}

@@ -1,0 +1,138 @@
+//! Fork: what becomes of a log whose writer signed two records at one place (I8).
+//!
+//! Both headers are kept as proof, and the log is cut at the lowest proven fork, here and on every
+//! node that hears of it. What lies below stays; what lies above is out of every view. A writer that
+//! finds its own log cut (a restored disk, a cloned machine) writes its lost records anew.
+
+use super::Replica;
+use crate::body::{Body, Kind};
+use crate::event::Event;
+use crate::log::{self, LogKey};
+use crate::record::{NO_RECORD, Record, RecordId, Seq};
+use crate::store::{Store, Table};
+use crate::time::Stamp;
+use crate::wire::Proof;
+use bytes::Bytes;
+use minicbor::{Decode, Encode, bytes::ByteVec};
+
+#[derive(Encode, Decode)]
+struct StoredProof {
+    #[n(0)]
+    one: ByteVec,
+    #[n(1)]
+    other: ByteVec,
+}
+
+impl<S: Store> Replica<S> {
+    /// Takes a proof that a peer sent. Its signatures were checked when it was opened.
+    pub(super) fn on_proof(&mut self, proof: &Proof) {
+        let key = LogKey::of(&proof.one);
+        if self.may_hold(key.topic).is_ok() {
+            self.cut(key, proof.one.header().seq, proof);
+        }
+    }
+
+    /// Cuts a log at `fork`, unless it is cut there or lower already.
+    pub(super) fn cut(&mut self, key: LogKey, fork: Seq, proof: &Proof) {
+        let mut state = self.logs.get_or_new(&key);
+        if state.fork.is_some_and(|lower| lower <= fork) {
+            return;
+        }
+        let lost: Vec<Record> = (fork..state.height)
+            .filter_map(|seq| {
+                let bytes = self
+                    .store
+                    .get(Table::Records, &log::record_key(state.number, seq))?;
+                log::read_stored(state.number, seq, &bytes).ok()
+            })
+            .collect();
+        for seq in fork..state.height {
+            log::remove_record(&mut self.store, state.number, seq, None);
+            self.repairs.remove(&(key, seq));
+        }
+        for record in &lost {
+            self.store
+                .remove(Table::Ids, log::id_key(&record.id()).to_vec());
+            self.undo(record);
+        }
+        if state.height >= fork {
+            let below = fork.checked_sub(1).and_then(|seq| {
+                let bytes = self
+                    .store
+                    .get(Table::Records, &log::record_key(state.number, seq))?;
+                log::read_stored(state.number, seq, &bytes).ok()
+            });
+            state.height = fork;
+            state.tip = below.as_ref().map_or(NO_RECORD, Record::id);
+            state.stamp = below
+                .as_ref()
+                .map_or(Stamp::ZERO, |record| record.header().stamp);
+        }
+        state.fork = Some(fork);
+        let stored = StoredProof {
+            one: proof.one.envelope().to_vec().into(),
+            other: proof.other.envelope().to_vec().into(),
+        };
+        let bytes = minicbor::to_vec(stored).expect("a vector takes any encoding");
+        self.store
+            .put(Table::Proofs, state.number.to_be_bytes().to_vec(), bytes);
+        self.logs.set(&mut self.store, key, state);
+        self.summaries.remove(&key.topic);
+        self.wanted.remove(&key);
+        self.beat.grown.insert(key, key.writer);
+        let ids: Vec<RecordId> = lost.iter().map(Record::id).collect();
+        self.event(Event::Cut { key, fork, ids });
+        if key.writer == self.keys.node() {
+            self.write_anew(key, &lost);
+        }
+    }
+
+    /// Takes back what a record that is cut off had said. Tombstones stay: an erasure is never
+    /// undone, whoever asked for it.
+    fn undo(&mut self, record: &Record) {
+        let Some(bytes) = record.body() else { return };
+        match Body::open(record.header().kind, &bytes) {
+            Ok(Body::Founding(founding)) if record.header().topic == self.hive_topic => {
+                self.law.unlearn_founding(record, &founding);
+            }
+            Ok(Body::Revision(revision)) => {
+                self.store
+                    .remove(Table::Related, log::related_key(&revision.of, &record.id()));
+            }
+            Ok(Body::Link(link)) => {
+                for id in [link.from, link.to] {
+                    self.store
+                        .remove(Table::Related, log::related_key(&id, &record.id()));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Our own log was cut: what we had acknowledged is written again, in a new log.
+    fn write_anew(&mut self, key: LogKey, lost: &[Record]) {
+        if key.log == self.own {
+            self.leave_own_log(key);
+        }
+        for record in lost {
+            let header = record.header();
+            let known = header.kind == Kind::MEMORY || header.kind == Kind::REVISION;
+            if let (true, Some(bytes)) = (known, record.body())
+                && let Ok(body) = Body::open(header.kind, &bytes)
+            {
+                // A refusal here (a law that changed since) leaves the record where the law wants
+                // it: nowhere. It has been reported as cut.
+                let _ = self.author(key.topic, header.author, &[body]);
+            }
+        }
+    }
+
+    /// The proof by which a log is cut, to convince a peer.
+    pub(super) fn proof_of(&self, key: &LogKey) -> Option<Proof> {
+        let state = self.logs.get(key)?;
+        let bytes = self.store.get(Table::Proofs, &state.number.to_be_bytes())?;
+        let stored: StoredProof = minicbor::decode(&bytes).ok()?;
+        let open = |envelope: ByteVec| Record::open(&Bytes::from(Vec::from(envelope)), None).ok();
+        Proof::new(&open(stored.one)?, &open(stored.other)?)
+    }
+}

@@ -1,0 +1,298 @@
+//! Upkeep: what time does, and what a change of law does.
+//!
+//! Rounds of sync with a few peers, retention, repairs, parked records whose time has come; and when
+//! the law changes, speaking of topics that became ours and removing those that no longer may be.
+
+use super::Replica;
+use crate::body::{Body, Kind};
+use crate::decide::Denial;
+use crate::event::{Event, Reply};
+use crate::identity::NodeId;
+use crate::limits::{
+    ITEMS_PER_MESSAGE_MAX, RETENTION_EVERY, SYNC_EVERY, SYNC_PEERS, WANT_PATIENCE,
+};
+use crate::log::{self, LogKey, LogState};
+use crate::record::RecordId;
+use crate::store::{Store, StoreFailure, Table};
+use crate::time::Time;
+use crate::topic::{TopicId, TopicName};
+use crate::wire::{Message, Want};
+use core::time::Duration;
+use rand_chacha::rand_core::Rng as _;
+use std::collections::BTreeMap;
+
+/// Why a replica wants to be woken.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Wake {
+    /// Offer summaries to some peers.
+    Sync,
+    /// Remove bodies past their retention.
+    Retention,
+    /// A parked record's time has come.
+    Parked,
+    /// A command's patience for receipts ends.
+    Durability,
+}
+
+/// One slot per recurring reason (after quinn's timer table).
+#[derive(Debug)]
+pub(super) struct Deadlines {
+    sync: Time,
+    retention: Time,
+}
+
+impl Deadlines {
+    pub(super) fn starting(now: Time) -> Self {
+        Self {
+            sync: now + SYNC_EVERY,
+            retention: now + RETENTION_EVERY,
+        }
+    }
+
+    pub(super) fn next(&self) -> Option<(Time, Wake)> {
+        [(self.sync, Wake::Sync), (self.retention, Wake::Retention)]
+            .into_iter()
+            .min()
+    }
+}
+
+impl<S: Store> Replica<S> {
+    pub(super) fn on_deadlines(&mut self) {
+        if self.deadlines.sync <= self.now {
+            let jitter = Duration::from_millis(u64::from(self.rng.next_u32() % 2_000));
+            self.deadlines.sync = self.now + SYNC_EVERY + jitter;
+            self.sync_round();
+        }
+        if self.deadlines.retention <= self.now {
+            self.deadlines.retention = self.now + RETENTION_EVERY;
+            self.expire();
+        }
+        self.unpark();
+        self.on_impatience();
+    }
+
+    /// Offers every topic to a few peers drawn at random, and asks one for what is missing here.
+    fn sync_round(&mut self) {
+        let (now, patience) = (self.now, WANT_PATIENCE);
+        self.wanted
+            .retain(|_, wanted| wanted.is_fresh(now, patience));
+        let mut peers: Vec<NodeId> = self.peers.keys().copied().collect();
+        for topic in self.spoken_topics() {
+            for i in 0..peers.len().min(SYNC_PEERS) {
+                let j = i + self.rng.next_u32() as usize % (peers.len() - i);
+                peers.swap(i, j);
+            }
+            for peer in peers.iter().take(SYNC_PEERS) {
+                self.offer(topic, *peer);
+            }
+        }
+        if !peers.is_empty() && !self.repairs.is_empty() {
+            let peer = peers[self.rng.next_u32() as usize % peers.len()];
+            self.ask_repairs(peer);
+        }
+    }
+
+    /// Offers `topic` to every peer that may hear of it.
+    pub(super) fn refresh(&mut self, topic: &TopicName) -> Reply {
+        let topic = topic.id(self.law.hive());
+        let peers: Vec<NodeId> = self.peers.keys().copied().collect();
+        let peers: Vec<NodeId> = peers
+            .into_iter()
+            .filter(|peer| self.may_serve(topic, peer).is_ok() && self.places(topic, *peer))
+            .collect();
+        if self.is_holder(topic) {
+            peers.iter().for_each(|peer| self.offer(topic, *peer));
+        }
+        Reply::Refreshing { peers }
+    }
+
+    /// Asks `peer` for bodies that are missing or corrupt here.
+    fn ask_repairs(&mut self, peer: NodeId) {
+        let mut by_topic: BTreeMap<TopicId, Vec<Want>> = BTreeMap::new();
+        for (key, seq) in self.repairs.iter().take(ITEMS_PER_MESSAGE_MAX) {
+            let want = Want {
+                writer: key.writer,
+                log: key.log,
+                from: *seq,
+                until: seq + 1,
+            };
+            by_topic.entry(key.topic).or_default().push(want);
+        }
+        for (topic, wants) in by_topic {
+            self.send(peer, Message::Wants { topic, wants });
+        }
+    }
+
+    fn unpark(&mut self) {
+        let now = self.now;
+        let (due, parked) = core::mem::take(&mut self.parked)
+            .into_iter()
+            .partition(|(until, ..)| *until <= now);
+        self.parked = parked;
+        let mut due: Vec<(Time, NodeId, crate::record::Record)> = due;
+        due.sort_by_key(|(until, _, record)| (*until, record.header().seq));
+        for (_, from, record) in due {
+            // What is refused now comes back with the next sync, if it is any good.
+            if let Err(why) = self.accept(&record, from) {
+                self.event(Event::Rejected {
+                    from,
+                    id: record.id(),
+                    why,
+                });
+            }
+        }
+    }
+
+    /// Removes bodies past their topic's retention, log by log, from where it stopped last time.
+    fn expire(&mut self) {
+        let limited: Vec<(TopicId, u64)> = self
+            .law
+            .topics()
+            .filter_map(|(id, law)| Some((id, law.policy().location.retention?)))
+            .collect();
+        for (topic, _) in limited {
+            let logs: Vec<(LogKey, LogState)> = self
+                .logs
+                .of_topic(topic)
+                .map(|(key, state)| (*key, *state))
+                .collect();
+            let mut gone = Vec::new();
+            for (key, state) in logs {
+                self.expire_log(key, state, &mut gone);
+            }
+            if !gone.is_empty() {
+                self.event(Event::Erased { topic, ids: gone });
+            }
+        }
+    }
+
+    fn expire_log(&mut self, key: LogKey, mut state: LogState, gone: &mut Vec<RecordId>) {
+        let from = state.expired;
+        while state.expired < state.height {
+            let place = log::record_key(state.number, state.expired);
+            let Some(bytes) = self.store.get(Table::Records, &place) else {
+                break;
+            };
+            let Ok(record) = log::read_stored(state.number, state.expired, &bytes) else {
+                break;
+            };
+            if !record.header().kind.is_permanent() {
+                if !self.is_expired(&record) {
+                    break;
+                }
+                self.repairs.remove(&(key, state.expired));
+                if record.carried().is_some() {
+                    log::put_record(&mut self.store, state.number, &record.without_body());
+                    gone.push(record.id());
+                }
+            }
+            state.expired += 1;
+        }
+        if state.expired > from {
+            self.logs.set(&mut self.store, key, state);
+        }
+    }
+
+    /// The law of `topics` changed: remove what may no longer be here, and speak of the rest.
+    pub(super) fn on_law(&mut self, topics: &[TopicId]) {
+        self.event(Event::LawChanged {
+            topics: topics.to_vec(),
+        });
+        let peers: Vec<NodeId> = self.peers.keys().copied().collect();
+        for topic in topics {
+            match self.may_hold(*topic) {
+                Ok(()) => {
+                    // A wider retention leaves what is gone gone; a narrower one is enforced next.
+                    self.deadlines.retention = self.now;
+                    for peer in peers
+                        .iter()
+                        .filter(|_| self.is_holder(*topic))
+                        .copied()
+                        .collect::<Vec<_>>()
+                    {
+                        self.offer(*topic, peer);
+                    }
+                }
+                Err(denial) => self.withdraw(*topic, denial),
+            }
+        }
+    }
+
+    /// Removes a topic from this node, body and header. Tombstones stay.
+    fn withdraw(&mut self, topic: TopicId, denial: Denial) {
+        let logs: Vec<(LogKey, LogState)> = self
+            .logs
+            .of_topic(topic)
+            .map(|(key, state)| (*key, *state))
+            .collect();
+        if logs.is_empty() {
+            return;
+        }
+        let mut own = false;
+        for (key, state) in logs {
+            own |= key.writer == self.keys.node() && key.log == self.own;
+            for seq in 0..state.height {
+                let place = log::record_key(state.number, seq);
+                let bytes = self.store.get(Table::Records, &place);
+                let id =
+                    bytes.and_then(|b| Some(log::read_stored(state.number, seq, &b).ok()?.id()));
+                log::remove_record(&mut self.store, state.number, seq, id);
+                if let Some(id) = id {
+                    for related in self.related_to(&id) {
+                        self.store
+                            .remove(Table::Related, log::related_key(&id, &related));
+                    }
+                }
+                self.repairs.remove(&(key, seq));
+            }
+            self.logs.remove(&mut self.store, &key);
+            self.wanted.remove(&key);
+            self.beat.grown.remove(&key);
+        }
+        self.summaries.remove(&topic);
+        self.beat.fresh.remove(&topic);
+        self.parked
+            .retain(|(.., record)| record.header().topic != topic);
+        if own {
+            // Our log is gone here but not elsewhere: to write to it again would fork it.
+            self.own = super::draw_log(&mut self.store, &mut self.rng);
+        }
+        self.event(Event::Withdrawn { topic, denial });
+    }
+
+    /// Folds the law from the stored records of the hive's topic.
+    pub(super) fn fold_law(&mut self) -> Result<(), StoreFailure> {
+        let logs: Vec<LogState> = self
+            .logs
+            .of_topic(self.hive_topic)
+            .map(|(_, state)| *state)
+            .collect();
+        for state in logs {
+            for seq in 0..state.height {
+                let place = log::record_key(state.number, seq);
+                let Some(bytes) = self.store.store().get(Table::Records, &place)? else {
+                    continue;
+                };
+                let Ok(record) = log::read_stored(state.number, seq, &bytes) else {
+                    continue;
+                };
+                let Some(bytes) = record.body() else { continue };
+                // Good when it was accepted; what cannot be learnt was reported then.
+                match Body::open(record.header().kind, &bytes) {
+                    Ok(Body::Founding(founding)) => {
+                        let _ = self.law.learn_founding(&record, &founding);
+                    }
+                    Ok(Body::Manifest(manifest)) => {
+                        let _ = self.law.learn_manifest(&record, &manifest);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        debug_assert!(
+            Kind::POLICY.is_permanent(),
+            "the law must outlive retention"
+        );
+        Ok(())
+    }
+}
