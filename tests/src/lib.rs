@@ -13,6 +13,7 @@
 
 pub mod absences;
 pub mod advisories;
+pub mod fleet;
 pub mod manifests;
 pub mod readable;
 pub mod sources;

@@ -1,0 +1,79 @@
+//! The only place that reads the operating system's clock and entropy.
+//!
+//! The core wants a time that never goes back and does not jump with every correction, so the wall
+//! clock is read once and carried on by the monotonic one. It is anchored anew only when the wall
+//! clock has run well ahead (a suspended laptop wakes), never when it steps back.
+
+use aquifer_protocol::{Seed, Time};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How far the wall clock may run ahead before it is believed.
+const DRIFT_MAX: Duration = Duration::from_secs(1);
+
+/// A clock that never goes back.
+#[derive(Debug)]
+pub struct Clock {
+    anchor: Mutex<(Time, Instant)>,
+}
+
+impl Clock {
+    /// Anchored now.
+    pub fn start() -> Self {
+        Self {
+            anchor: Mutex::new((wall(), Instant::now())),
+        }
+    }
+
+    /// The time now.
+    pub fn now(&self) -> Time {
+        let mut anchor = self.anchor.lock().unwrap_or_else(PoisonError::into_inner);
+        let carried = anchor.0 + anchor.1.elapsed();
+        let wall = wall();
+        if wall > carried + DRIFT_MAX {
+            *anchor = (wall, Instant::now());
+            return wall;
+        }
+        carried
+    }
+}
+
+/// What the wall clock says.
+pub fn wall() -> Time {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Time::ZERO + since
+}
+
+/// `N` bytes of the operating system's entropy.
+///
+/// # Panics
+/// If the operating system has none to give: no key could be made then.
+pub fn entropy<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the operating system gives entropy");
+    bytes
+}
+
+/// A seed for one run of a replica.
+pub fn seed() -> Seed {
+    Seed(entropy())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_never_goes_back_and_stays_near_the_wall() {
+        let clock = Clock::start();
+        let mut last = clock.now();
+        for _ in 0..1_000 {
+            let now = clock.now();
+            assert!(now >= last);
+            last = now;
+        }
+        assert!(wall().since(last) < DRIFT_MAX * 2);
+    }
+}

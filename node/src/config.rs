@@ -1,0 +1,269 @@
+//! Configuration: as written in files, flags and the environment; as used once resolved.
+//!
+//! Flags win over `AQUIFER_*` variables, those over `config.toml` in the home, that over
+//! `/etc/aquifer/config.toml`, that over defaults. An unknown key is an error that names it.
+
+use crate::api::Problem;
+use crate::home::Home;
+use aquifer_protocol::Region;
+use aquifer_protocol::certificate::role;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+/// The API's address if none is given.
+pub const API_DEFAULT: &str = "127.0.0.1:27470";
+/// The swarm's port if none is given.
+pub const SWARM_PORT: u16 = 27_471;
+
+/// How a node is to be started: the flags of `aquifer up` and `aquifer join`.
+#[derive(Clone, Debug, Default)]
+pub struct Up {
+    /// Everything the node owns is there.
+    pub home: Option<Home>,
+    /// The region, when a hive is founded.
+    pub region: Option<String>,
+    /// The API's address.
+    pub api: Option<String>,
+    /// Multiaddrs to listen on.
+    pub listen: Vec<String>,
+    /// Multiaddrs to connect to.
+    pub seeds: Vec<String>,
+    /// Roles, when a hive is founded.
+    pub roles: Vec<String>,
+    /// Do not look for nodes on the local network.
+    pub no_mdns: bool,
+    /// The ticket of `aquifer join`.
+    pub ticket: Option<String>,
+}
+
+/// A configuration file, as written.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The file's format: 1.
+    pub schema_version: Option<u32>,
+    /// The region, when a hive is founded.
+    pub region: Option<String>,
+    /// The API's address.
+    pub api: Option<String>,
+    /// Multiaddrs to listen on.
+    pub listen: Option<Vec<String>>,
+    /// Whether to look for nodes on the local network.
+    pub mdns: Option<bool>,
+    /// Seeds per region: multiaddrs, among them `/dnsaddr/NAME`.
+    pub seeds: BTreeMap<String, Vec<String>>,
+    /// Most connections at once.
+    pub max_connections: Option<u32>,
+    /// No new connection while the process holds more memory than this, in MiB.
+    pub max_memory_mib: Option<usize>,
+}
+
+/// Configuration as used.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The region asked for, if any.
+    pub region: Option<Region>,
+    /// The API's address.
+    pub api: SocketAddr,
+    /// Whether somebody asked for that address; else another port will do.
+    pub api_chosen: bool,
+    /// Multiaddrs to listen on.
+    pub listen: Vec<String>,
+    /// Whether somebody asked for those addresses; else other ports will do.
+    pub listen_chosen: bool,
+    /// Seeds given by flag, variable or file.
+    pub seeds: Vec<String>,
+    /// Roles asked for, if any.
+    pub roles: Option<u32>,
+    /// Whether to look for nodes on the local network.
+    pub mdns: bool,
+    /// Most connections at once.
+    pub connections_max: u32,
+    /// No new connection while the process holds more memory than this, in bytes.
+    pub memory_max_bytes: usize,
+}
+
+impl Config {
+    /// The configuration of a home over that of the machine.
+    pub fn read(home: &Home) -> Result<Self, Problem> {
+        let own = Self::file(&home.file("config.toml"))?;
+        let machine = Self::file(std::path::Path::new("/etc/aquifer/config.toml"))?;
+        Ok(Self {
+            schema_version: own.schema_version.or(machine.schema_version),
+            region: own.region.or(machine.region),
+            api: own.api.or(machine.api),
+            listen: own.listen.or(machine.listen),
+            mdns: own.mdns.or(machine.mdns),
+            seeds: machine.seeds.into_iter().chain(own.seeds).collect(),
+            max_connections: own.max_connections.or(machine.max_connections),
+            max_memory_mib: own.max_memory_mib.or(machine.max_memory_mib),
+        })
+    }
+
+    fn file(path: &std::path::Path) -> Result<Self, Problem> {
+        let bad = |why: String| {
+            let message = format!("{} cannot be used: {why}", path.display());
+            Problem::new(
+                "bad_config",
+                2,
+                message,
+                "mend the line it names; docs/operations.md lists the keys",
+            )
+        };
+        match std::fs::read_to_string(path) {
+            Ok(text) => {
+                let config: Self = toml::from_str(&text).map_err(|e| bad(e.to_string()))?;
+                match config.schema_version {
+                    None | Some(1) => Ok(config),
+                    Some(other) => Err(bad(format!(
+                        "schema_version is {other}, this version reads 1"
+                    ))),
+                }
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(e) => Err(bad(e.to_string())),
+        }
+    }
+}
+
+impl Settings {
+    /// Resolves flags, variables and files, in that order.
+    pub fn resolve(up: &Up, config: &Config) -> Result<Self, Problem> {
+        let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let list =
+            |name: &str| env(name).map(|v| v.split(',').map(|s| s.trim().to_owned()).collect());
+        let flags = |given: &[String]| (!given.is_empty()).then(|| given.to_vec());
+        let region = up
+            .region
+            .clone()
+            .or_else(|| env("AQUIFER_REGION"))
+            .or(config.region.clone());
+        let region = region.map(|text| parse_region(&text)).transpose()?;
+        let api = up
+            .api
+            .clone()
+            .or_else(|| env("AQUIFER_API"))
+            .or(config.api.clone());
+        let listen = flags(&up.listen)
+            .or_else(|| list("AQUIFER_LISTEN"))
+            .or(config.listen.clone());
+        let mut seeds = flags(&up.seeds)
+            .or_else(|| list("AQUIFER_SEEDS"))
+            .unwrap_or_default();
+        // Local region first, then the others: the order in which they are dialled.
+        let own = |name: &String| region.as_ref().is_some_and(|r: &Region| r.as_str() == name);
+        let (near, far): (Vec<_>, Vec<_>) = config.seeds.iter().partition(|(name, _)| own(name));
+        seeds.extend(
+            near.into_iter()
+                .chain(far)
+                .flat_map(|(_, addrs)| addrs.clone()),
+        );
+        let roles = match &up.roles[..] {
+            [] => None,
+            names => Some(parse_roles(names)?),
+        };
+        Ok(Self {
+            region,
+            api_chosen: api.is_some(),
+            api: parse_api(api.as_deref().unwrap_or(API_DEFAULT))?,
+            listen_chosen: listen.is_some(),
+            listen: listen.unwrap_or_else(|| listen_on(SWARM_PORT)),
+            seeds,
+            roles,
+            mdns: !up.no_mdns && config.mdns.unwrap_or(true),
+            connections_max: config.max_connections.unwrap_or(512),
+            memory_max_bytes: config.max_memory_mib.unwrap_or(1_024) << 20,
+        })
+    }
+}
+
+/// All interfaces, QUIC first, TCP beside it.
+pub fn listen_on(port: u16) -> Vec<String> {
+    vec![
+        format!("/ip4/0.0.0.0/udp/{port}/quic-v1"),
+        format!("/ip4/0.0.0.0/tcp/{port}"),
+    ]
+}
+
+/// Reads a region, or says what one looks like.
+pub fn parse_region(text: &str) -> Result<Region, Problem> {
+    text.parse()
+        .map_err(|why: aquifer_protocol::region::ParseRegion| {
+            Problem::new(
+                "unknown_region",
+                2,
+                why.to_string(),
+                "for example: --region eu, or --region eu/fr",
+            )
+        })
+}
+
+/// Reads roles, or says which there are.
+pub fn parse_roles(names: &[String]) -> Result<u32, Problem> {
+    let mut roles = 0;
+    for name in names
+        .iter()
+        .flat_map(|names| names.split(','))
+        .map(str::trim)
+    {
+        roles |= role::from_name(name).ok_or_else(|| {
+            let hint = format!("give any of {}", role::NAMES.join(", "));
+            Problem::new("unknown_role", 2, format!("`{name}` is not a role"), hint)
+        })?;
+    }
+    Ok(roles)
+}
+
+fn parse_api(text: &str) -> Result<SocketAddr, Problem> {
+    text.parse().map_err(|_| {
+        let message = format!("`{text}` is not an address for the API");
+        Problem::new(
+            "bad_address",
+            2,
+            message,
+            "for example: --api 127.0.0.1:27470, or port 0 for any free one",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_win_and_defaults_are_not_chosen() {
+        let config: Config = toml::from_str(
+            "region = 'us'\n[seeds]\neu = ['/dnsaddr/eu.example']\nus = ['/dnsaddr/us.example']",
+        )
+        .expect("good");
+        let up = Up {
+            api: Some("127.0.0.1:0".into()),
+            ..Up::default()
+        };
+        let settings = Settings::resolve(&up, &config).expect("good");
+        assert_eq!(
+            settings.region.map(|r| r.to_string()).as_deref(),
+            Some("us")
+        );
+        assert!(settings.api_chosen && !settings.listen_chosen);
+        assert_eq!(
+            settings.seeds,
+            ["/dnsaddr/us.example", "/dnsaddr/eu.example"]
+        );
+    }
+
+    #[test]
+    fn bad_words_are_named() {
+        let said = toml::from_str::<Config>("regoin = 'eu'")
+            .expect_err("unknown")
+            .to_string();
+        assert!(said.contains("regoin") && said.contains("region"), "{said}");
+        let up = Up {
+            region: Some("Mars!".into()),
+            ..Up::default()
+        };
+        let problem = Settings::resolve(&up, &Config::default()).expect_err("no region");
+        assert_eq!((problem.code.as_str(), problem.exit), ("unknown_region", 2));
+    }
+}

@@ -1,0 +1,281 @@
+//! The driver: the beat, on a thread of its own.
+//!
+//! Inputs from the network and from this node's own doors go into the replica, as many as arrived
+//! during the last commit; then one commit; then what it let go is performed. The driver knows no
+//! rule: it carries.
+//!
+//! Not here: what inputs mean (`protocol`), reading (`view`, which never waits for this thread).
+
+use crate::admission::Admission;
+use crate::api::Problem;
+use crate::clock::Clock;
+use crate::net::{NetCommand, NetEvent};
+use crate::observer::Observer;
+use crate::store::RedbStore;
+use crate::view::View;
+use aquifer_protocol::limits::INPUTS_PER_BEAT;
+use aquifer_protocol::{
+    Command, CommandId, Input, Law, NodeId, Output, Replica, Reply, StoreFailure, Time,
+};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+const INBOX: usize = 1_024;
+
+/// A command and where its answer goes.
+type Asked = (Command, oneshot::Sender<Reply>);
+
+/// The way to the driver: commands in, views out. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Helm {
+    inbox: mpsc::Sender<Asked>,
+    view: Arc<RwLock<Arc<View>>>,
+    failed: watch::Receiver<Option<Problem>>,
+    clock: Arc<Clock>,
+}
+
+impl Helm {
+    /// Hands a command to the replica and waits for its reply.
+    pub async fn ask(&self, command: Command) -> Result<Reply, Problem> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox
+            .send((command, reply))
+            .await
+            .map_err(|_| self.stopped())?;
+        answer.await.map_err(|_| self.stopped())
+    }
+
+    /// The node as of its last commit.
+    pub fn view(&self) -> Arc<View> {
+        self.view
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The time now.
+    pub fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    /// Waits until the driver has failed, and says why.
+    pub async fn failure(&self) -> Problem {
+        let mut failed = self.failed.clone();
+        loop {
+            if let Some(problem) = failed.borrow_and_update().clone() {
+                return problem;
+            }
+            if failed.changed().await.is_err() {
+                return self.stopped();
+            }
+        }
+    }
+
+    /// Waits until the driver's thread has let go of the store.
+    pub async fn ended(&self) {
+        let mut failed = self.failed.clone();
+        // Its sender lives as long as the thread.
+        while failed.changed().await.is_ok() {}
+    }
+
+    fn stopped(&self) -> Problem {
+        let known = self.failed.borrow().clone();
+        known.unwrap_or_else(|| {
+            Problem::new("stopping", 1, "the node is stopping", "start it again")
+        })
+    }
+}
+
+/// What the driver works with.
+pub(crate) struct Rigging {
+    pub(crate) replica: Replica<RedbStore>,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) admission: Admission,
+    pub(crate) net: mpsc::Sender<NetCommand>,
+    pub(crate) events: mpsc::Receiver<NetEvent>,
+    pub(crate) observer: Observer,
+    pub(crate) stop: CancellationToken,
+}
+
+struct Driver {
+    rigging: Rigging,
+    inbox: mpsc::Receiver<Asked>,
+    waiting: BTreeMap<CommandId, oneshot::Sender<Reply>>,
+    next_id: u64,
+    law: Arc<Law>,
+    view: Arc<RwLock<Arc<View>>>,
+}
+
+/// The view of a replica that has not been driven yet.
+pub(crate) fn first_view(replica: &Replica<RedbStore>, now: Time) -> Option<Arc<View>> {
+    let (law, snapshot) = (Arc::new(replica.law().clone()), replica.store().snapshot());
+    Some(Arc::new(View {
+        law,
+        snapshot,
+        me: replica.member()?.clone(),
+        now,
+    }))
+}
+
+/// Starts the driver's thread.
+pub(crate) fn start(rigging: Rigging, view: Arc<View>) -> std::io::Result<Helm> {
+    let (inbox, asked) = mpsc::channel(INBOX);
+    let (fail, failed) = watch::channel(None);
+    let law = view.law.clone();
+    let view = Arc::new(RwLock::new(view));
+    let clock = rigging.clock.clone();
+    let helm = Helm {
+        inbox,
+        view: view.clone(),
+        failed,
+        clock,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()?;
+    let stop = rigging.stop.clone();
+    std::thread::Builder::new().name("driver".into()).spawn(move || {
+        let driver =
+            Driver { rigging, inbox: asked, waiting: BTreeMap::new(), next_id: 0, law, view };
+        let ended = runtime.block_on(driver.run());
+        if let Err(failure) = ended {
+            tracing::error!(target: "aquifer::driver", %failure, "the store failed; the node stops");
+            let hint = "check the disk; the next start checks the store and rebuilds from peers what is lost";
+            let _ = fail.send(Some(Problem::new("store_failed", 1, failure.to_string(), hint)));
+            stop.cancel();
+        }
+    })?;
+    Ok(helm)
+}
+
+impl Driver {
+    async fn run(mut self) -> Result<(), StoreFailure> {
+        loop {
+            let Some(()) = self.next_inputs().await else {
+                return Ok(());
+            };
+            self.rigging.replica.commit()?;
+            self.publish();
+            while let Some(output) = self.rigging.replica.poll_output() {
+                self.perform(output).await;
+            }
+        }
+    }
+
+    /// Waits for the first input, then takes what else is there. `None` once the node stops.
+    async fn next_inputs(&mut self) -> Option<()> {
+        let wait = match self.rigging.replica.next_deadline() {
+            Some((at, _)) => at.since(self.rigging.clock.now()),
+            None => Duration::from_secs(3_600),
+        };
+        tokio::select! {
+            () = self.rigging.stop.cancelled() => return None,
+            Some(event) = self.rigging.events.recv() => self.on_net(event).await,
+            Some(asked) = self.inbox.recv() => self.on_asked(asked),
+            () = tokio::time::sleep(wait) => {}
+        }
+        for _ in 0..INPUTS_PER_BEAT {
+            let event = self.rigging.events.try_recv();
+            let asked = self.inbox.try_recv();
+            if event.is_err() && asked.is_err() {
+                break;
+            }
+            if let Ok(event) = event {
+                self.on_net(event).await;
+            }
+            if let Ok(asked) = asked {
+                self.on_asked(asked);
+            }
+        }
+        // Deadlines are looked at in every beat: a busy node never reaches its sleep.
+        self.handle(Input::Tick);
+        Some(())
+    }
+
+    fn handle(&mut self, input: Input) {
+        let now = self.rigging.clock.now();
+        self.rigging.replica.handle(now, input);
+    }
+
+    fn on_asked(&mut self, (command, reply): Asked) {
+        let id = CommandId(self.next_id);
+        self.next_id += 1;
+        self.waiting.insert(id, reply);
+        self.handle(Input::Command { id, command });
+    }
+
+    async fn on_net(&mut self, event: NetEvent) {
+        self.rigging.observer.on_net(&event, &self.rigging.clock);
+        match event {
+            NetEvent::Up { peer, .. } => {
+                // Admitted, so its chain was opened and kept by the doorkeeper.
+                match self.rigging.admission.admitted(&NodeId(peer)) {
+                    Some(member) => self.handle(Input::PeerUp { member }),
+                    None => self.tell_net(NetCommand::Expel { peer }).await,
+                }
+            }
+            NetEvent::Down { peer } => self.handle(Input::PeerDown { peer: NodeId(peer) }),
+            NetEvent::Frame { from, frame } => {
+                self.handle(Input::Frame {
+                    from: NodeId(from),
+                    bytes: frame,
+                });
+            }
+            NetEvent::Listening { .. } | NetEvent::Refused { .. } | NetEvent::Trouble(_) => {}
+        }
+    }
+
+    /// Publishes the law and the store of this commit together.
+    fn publish(&mut self) {
+        let replica = &self.rigging.replica;
+        if replica.law().revision() != self.law.revision() {
+            self.law = Arc::new(replica.law().clone());
+        }
+        let Some(me) = replica.member().cloned() else {
+            return;
+        };
+        let (law, snapshot) = (self.law.clone(), replica.store().snapshot());
+        let view = Arc::new(View {
+            law,
+            snapshot,
+            me,
+            now: self.rigging.clock.now(),
+        });
+        *self.view.write().unwrap_or_else(PoisonError::into_inner) = view;
+    }
+
+    async fn perform(&mut self, output: Output) {
+        match output {
+            Output::Send { to, message } => {
+                let frame = Bytes::from(message.to_bytes());
+                self.tell_net(NetCommand::Send { to: to.0, frame }).await;
+            }
+            Output::Reply { to, reply } => {
+                if let Some(waiting) = self.waiting.remove(&to) {
+                    // Whoever asked may have gone; what was done stays done.
+                    let _ = waiting.send(reply);
+                }
+            }
+            Output::Event(event) => {
+                let view = self
+                    .view
+                    .read()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .clone();
+                let learnt = self.rigging.observer.on_event(event, &view).await;
+                if let Some(known) = learnt {
+                    self.tell_net(known).await;
+                }
+            }
+        }
+    }
+
+    async fn tell_net(&self, command: NetCommand) {
+        // The network ends only with the node.
+        let _ = self.rigging.net.send(command).await;
+    }
+}

@@ -1,0 +1,175 @@
+//! What the node speaks and over what: the stock libp2p behaviours, composed and limited.
+//!
+//! Limits come first, because a behaviour refuses a connection in field order. Identify, ping and
+//! admission are open to anyone who connects; everything else stands behind the gate. Transports
+//! are QUIC, and TCP with Noise and Yamux beside it, both under DNS so that `/dns` and `/dnsaddr`
+//! names work. Defaults that let one stranger hold much memory (QUIC receive windows of 15 MB,
+//! 512 streams per connection) are lowered here. No decision is taken in this file.
+
+use std::io;
+use std::time::Duration;
+
+use libp2p::connection_limits::{self, ConnectionLimits};
+use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::{Boxed, OrTransport};
+use libp2p::core::upgrade::Version;
+use libp2p::futures::future::Either;
+use libp2p::identity::Keypair;
+use libp2p::swarm::behaviour::toggle::Toggle;
+use libp2p::swarm::{self, NetworkBehaviour};
+use libp2p::{
+    PeerId, Swarm, Transport, dns, identify, mdns, memory_connection_limits, noise, ping, quic,
+    tcp, yamux,
+};
+
+use super::gated::Gated;
+use super::{NetSettings, admit};
+
+/// Receive windows of one QUIC connection. A stream's window is smaller than the connection's, so
+/// that a stream nobody reads cannot starve ping and admission beside it.
+const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+const STREAM_WINDOW_BYTES: u32 = 512 * 1024;
+
+/// Streams one peer may have open on one connection. An honest peer uses about six.
+const STREAMS_MAX: usize = 32;
+
+/// A silent QUIC connection ends after this time, and is kept from silence by this beat.
+const IDLE_TIMEOUT_MS: u32 = 30_000;
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// Longer than the grace of `admission`, so that a stranger is closed by rule, not by accident.
+const IDLE_CONNECTION_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Time for TCP and its upgrades; QUIC has its own handshake timeout of 5 s.
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
+
+const PING_EVERY: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Handshakes in progress, per direction.
+const PENDING_MAX: u32 = 128;
+
+/// Fewest connections per peer: two honest peers that dial each other at once need both, for if
+/// each refuses the second connection it sees, both may be lost.
+const PER_PEER_MIN: u32 = 2;
+
+/// All protocols of a node.
+#[derive(NetworkBehaviour)]
+pub(super) struct Behaviour {
+    limits: connection_limits::Behaviour,
+    memory: Toggle<memory_connection_limits::Behaviour>,
+    identify: identify::Behaviour,
+    ping: ping::Behaviour,
+    mdns: Toggle<mdns::tokio::Behaviour>,
+    pub(super) admit: admit::Behaviour,
+    pub(super) sync: Gated<libp2p_stream::Behaviour>,
+}
+
+/// A swarm that listens nowhere yet, and the control of its frame streams.
+///
+/// # Errors
+/// An OS error when mDNS cannot bind its socket, or the TLS or Noise identity cannot be made.
+pub(super) fn swarm(
+    keypair: &Keypair,
+    settings: &NetSettings,
+) -> io::Result<(Swarm<Behaviour>, libp2p_stream::Control)> {
+    let local = keypair.public().to_peer_id();
+    let stream = libp2p_stream::Behaviour::new();
+    let control = stream.new_control();
+    let behaviour = Behaviour {
+        limits: connection_limits::Behaviour::new(limits(settings)),
+        memory: settings
+            .memory_max_bytes
+            .map(memory_connection_limits::Behaviour::with_max_bytes)
+            .into(),
+        identify: identify::Behaviour::new(
+            // No cache: addresses a peer claims for itself are not dialled on its word.
+            identify::Config::new("/aquifer/1".to_owned(), keypair.public())
+                .with_agent_version(settings.agent_version.clone())
+                .with_hide_listen_addrs(true)
+                .with_cache_size(0),
+        ),
+        ping: ping::Behaviour::new(
+            ping::Config::new()
+                .with_interval(PING_EVERY)
+                .with_timeout(PING_TIMEOUT),
+        ),
+        mdns: neighbours(settings.mdns, local)?.into(),
+        admit: admit::behaviour(),
+        sync: Gated::new(stream),
+    };
+    let config = swarm::Config::with_tokio_executor()
+        .with_idle_connection_timeout(IDLE_CONNECTION_TIMEOUT)
+        .with_max_negotiating_inbound_streams(STREAMS_MAX)
+        .with_smart_dial();
+    Ok((
+        Swarm::new(transport(keypair)?, behaviour, local, config),
+        control,
+    ))
+}
+
+fn limits(settings: &NetSettings) -> ConnectionLimits {
+    let most = settings.connections_max;
+    ConnectionLimits::default()
+        .with_max_pending_incoming(Some(PENDING_MAX))
+        .with_max_pending_outgoing(Some(PENDING_MAX))
+        .with_max_established(Some(most))
+        // Some room is kept for connections that we make ourselves.
+        .with_max_established_incoming(Some(most - most / 8))
+        .with_max_established_per_peer(Some(settings.per_peer_max.max(PER_PEER_MIN)))
+}
+
+fn neighbours(wanted: bool, local: PeerId) -> io::Result<Option<mdns::tokio::Behaviour>> {
+    wanted
+        .then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), local))
+        .transpose()
+}
+
+fn transport(keypair: &Keypair) -> io::Result<Boxed<(PeerId, StreamMuxerBox)>> {
+    // A machine without a resolver still has addresses: names fail there, nothing else does.
+    let named = match dns::tokio::Transport::system(wires(keypair)?) {
+        Ok(transport) => transport,
+        Err(error) => {
+            tracing::warn!(%error, "no system resolver: DNS names will not resolve");
+            let nobody = dns::ResolverConfig::default();
+            dns::tokio::Transport::custom(wires(keypair)?, nobody, dns::ResolverOpts::default())
+        }
+    };
+    // Unwrapped, so that the system's own error (an address in use) stays recognisable.
+    let plain = |error| match error {
+        dns::Error::Transport(error) => error,
+        other => io::Error::other(other),
+    };
+    Ok(named.map_err(plain).boxed())
+}
+
+/// QUIC, and TCP beside it.
+fn wires(keypair: &Keypair) -> io::Result<Boxed<(PeerId, StreamMuxerBox)>> {
+    let mut config = quic::Config::new(keypair);
+    config.max_connection_data = CONNECTION_WINDOW_BYTES;
+    config.max_stream_data = STREAM_WINDOW_BYTES;
+    config.max_concurrent_stream_limit = STREAMS_MAX as u32;
+    config.max_idle_timeout = IDLE_TIMEOUT_MS;
+    config.keep_alive_interval = KEEP_ALIVE;
+    let quic = quic::tokio::Transport::new(config).map_err(|error| match error {
+        quic::Error::Io(error) => error,
+        other => io::Error::other(other),
+    });
+
+    let mut muxer = yamux::Config::default();
+    muxer.set_max_num_streams(STREAMS_MAX);
+    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise::Config::new(keypair).map_err(io::Error::other)?)
+        .multiplex(muxer)
+        .timeout(UPGRADE_TIMEOUT)
+        .map_err(io::Error::other);
+
+    Ok(OrTransport::new(quic, tcp)
+        .map(|either, _| match either {
+            Either::Left((peer, connection)) => (peer, StreamMuxerBox::new(connection)),
+            Either::Right((peer, connection)) => (peer, StreamMuxerBox::new(connection)),
+        })
+        .map_err(|either| either.into_inner())
+        .boxed())
+}

@@ -1,0 +1,272 @@
+//! What libp2p reports, translated: each event becomes bookkeeping, a libp2p call or an event for
+//! the node. An event we do not know is traced, never fatal.
+
+use libp2p::core::ConnectedPoint;
+use libp2p::request_response::{self, Message, OutboundFailure, ResponseChannel};
+use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, mdns, ping};
+use tokio::time::Instant;
+
+use super::Task;
+use crate::net::admission::Left;
+use crate::net::behaviour::BehaviourEvent;
+use crate::net::{NetEvent, Trouble, admit, translate};
+
+impl Task {
+    /// Routes one event of the swarm.
+    pub(super) fn observe(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(BehaviourEvent::Admit(event)) => self.observe_admit(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) => self.observe_ping(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Mdns(event)) => self.observe_mdns(event),
+            SwarmEvent::ConnectionEstablished {
+                peer_id,
+                connection_id,
+                endpoint,
+                ..
+            } => {
+                self.connected(peer_id, connection_id, &endpoint);
+            }
+            SwarmEvent::ConnectionClosed {
+                peer_id,
+                connection_id,
+                cause,
+                ..
+            } => {
+                tracing::debug!(%peer_id, ?cause, "connection closed");
+                if let Left::Down(peer) = self.peers.leave(&peer_id, connection_id) {
+                    self.outbox.push(NetEvent::Down { peer });
+                }
+            }
+            SwarmEvent::OutgoingConnectionError {
+                connection_id,
+                error,
+                ..
+            } => {
+                self.dial_failed(connection_id, &error);
+            }
+            SwarmEvent::IncomingConnectionError { error, .. } => {
+                tracing::debug!(%error, "incoming connection failed");
+                self.incoming_failed += 1;
+            }
+            SwarmEvent::NewListenAddr { address, .. } => {
+                let addr = self.dialable(address);
+                if !self.listen.contains(&addr) {
+                    self.listen.push(addr.clone());
+                    self.outbox.push(NetEvent::Listening { addr });
+                }
+            }
+            SwarmEvent::ExpiredListenAddr { address, .. } => {
+                let addr = self.dialable(address);
+                self.listen.retain(|known| *known != addr);
+            }
+            SwarmEvent::ListenerClosed {
+                addresses, reason, ..
+            } => {
+                let addrs: Vec<String> = addresses.iter().map(Multiaddr::to_string).collect();
+                let why = reason
+                    .err()
+                    .map_or_else(|| "closed".to_owned(), |e| e.to_string());
+                self.outbox
+                    .push(NetEvent::Trouble(Trouble::ListenerLost { addrs, why }));
+            }
+            SwarmEvent::ListenerError { error, .. } => {
+                let why = error.to_string();
+                self.outbox.push(NetEvent::Trouble(Trouble::Accept { why }));
+            }
+            other => tracing::trace!(?other, "swarm"),
+        }
+    }
+
+    /// The address with our own name at its end.
+    fn dialable(&self, addr: Multiaddr) -> String {
+        let local = *self.swarm.local_peer_id();
+        addr.with_p2p(local).unwrap_or_else(|addr| addr).to_string()
+    }
+
+    fn connected(&mut self, peer: PeerId, id: ConnectionId, endpoint: &ConnectedPoint) {
+        let Some(key) = translate::key_of(&peer) else {
+            self.swarm.close_connection(id);
+            return;
+        };
+        let end = (
+            endpoint.get_remote_address().to_string(),
+            endpoint.is_listener(),
+        );
+        self.peers.join(peer, key, id, end, Instant::now());
+        self.dialing.reached(id, peer);
+        self.dials_asked.remove(&id);
+        self.greet(peer);
+        if let Some(question) = self.asks.connected(id) {
+            self.send_question(peer, question);
+        }
+        // A crowd of strangers makes room for newcomers from its own midst.
+        let (strangers, oldest) = self.peers.waiting();
+        if strangers > self.strangers_max
+            && let Some(oldest) = oldest
+        {
+            self.swarm.close_connection(oldest);
+        }
+    }
+
+    /// A dial failed: ours, the node's, or a question's. Others libp2p made for itself.
+    pub(super) fn dial_failed(&mut self, id: ConnectionId, error: &DialError) {
+        tracing::debug!(%error, "dial failed");
+        self.dialing
+            .failed(id, matches!(error, DialError::LocalPeerId { .. }));
+        self.asks.unreachable(id, error);
+        let asked = self.dials_asked.remove(&id);
+        let already = matches!(error, DialError::DialPeerConditionFalse(_));
+        if let Some(addr) = asked.filter(|_| !already) {
+            let why = error.to_string();
+            self.outbox
+                .push(NetEvent::Trouble(Trouble::Unreachable { addr, why }));
+        }
+    }
+
+    fn observe_admit(&mut self, event: admit::Event) {
+        use request_response::Event;
+        match event {
+            Event::Message {
+                peer,
+                message:
+                    Message::Request {
+                        request, channel, ..
+                    },
+                ..
+            } => {
+                self.judge(peer, &request, channel);
+            }
+            Event::Message {
+                peer,
+                message:
+                    Message::Response {
+                        request_id,
+                        response,
+                    },
+                ..
+            } => {
+                if !self.asks.answered(request_id, &response)
+                    && self.hellos.remove(&request_id).is_some()
+                {
+                    self.read_answer(peer, &response);
+                }
+            }
+            Event::OutboundFailure {
+                peer,
+                connection_id,
+                request_id,
+                error,
+            } => {
+                if !self.asks.failed(request_id, &error)
+                    && self.hellos.remove(&request_id).is_some()
+                {
+                    self.hello_failed(peer, connection_id, &error);
+                }
+            }
+            Event::InboundFailure { peer, error, .. } => {
+                tracing::debug!(%peer, %error, "admission request failed");
+            }
+            Event::ResponseSent { .. } => {}
+        }
+    }
+
+    /// A peer asks: the node judges. Our yes opens our ears before the answer leaves.
+    fn judge(&mut self, peer: PeerId, request: &[u8], channel: ResponseChannel<Vec<u8>>) {
+        let Some(entry) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        let key = entry.key;
+        if !entry.may_ask(Instant::now()) {
+            let why = "too many admission requests".to_owned();
+            self.outbox.push(NetEvent::Refused { peer: key, why });
+            let _ = self.swarm.disconnect_peer_id(peer);
+            return;
+        }
+        let verdict = (self.verdicts.judge)(key, request);
+        if verdict.admit {
+            entry.admit();
+            self.swarm.behaviour_mut().sync.attach(peer);
+            self.settle(peer);
+        }
+        // The peer may have hung up meanwhile; that is its loss.
+        let _ = self
+            .swarm
+            .behaviour_mut()
+            .admit
+            .send_response(channel, verdict.answer);
+    }
+
+    /// A peer answered our hello.
+    fn read_answer(&mut self, peer: PeerId, answer: &[u8]) {
+        let Some(entry) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        match (self.verdicts.read_answer)(entry.key, answer) {
+            Ok(()) => {
+                entry.admitted_us();
+                self.settle(peer);
+            }
+            Err(why) => self.outbox.push(NetEvent::Refused {
+                peer: entry.key,
+                why,
+            }),
+        }
+    }
+
+    /// Speaks to a peer that both verdicts admit, on every connection they cover.
+    fn settle(&mut self, peer: PeerId) {
+        if !self.peers.get(&peer).is_some_and(|entry| entry.is_mutual()) {
+            return;
+        }
+        self.swarm.behaviour_mut().sync.open(peer);
+        if let Some((key, addr)) = self.peers.settle(peer, &self.streams) {
+            self.dialing.admitted(peer);
+            self.outbox.push(NetEvent::Up { peer: key, addr });
+        }
+    }
+
+    fn hello_failed(&mut self, peer: PeerId, id: ConnectionId, error: &OutboundFailure) {
+        let Some(entry) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        if matches!(error, OutboundFailure::UnsupportedProtocols) {
+            let why = "it does not speak Aquifer's admission protocol".to_owned();
+            self.outbox.push(NetEvent::Refused {
+                peer: entry.key,
+                why,
+            });
+        } else if entry.hello_failed(id) {
+            self.swarm.close_connection(id);
+        }
+    }
+
+    fn observe_ping(&mut self, event: ping::Event) {
+        let rtt = match event.result {
+            Ok(rtt) => Some(rtt),
+            Err(ping::Failure::Unsupported) => return,
+            Err(_) => None,
+        };
+        let Some(entry) = self.peers.get_mut(&event.peer) else {
+            return;
+        };
+        if entry.pinged(event.connection, rtt) {
+            self.swarm.close_connection(event.connection);
+        }
+    }
+
+    fn observe_mdns(&mut self, event: mdns::Event) {
+        let now = Instant::now();
+        match event {
+            mdns::Event::Discovered(found) => {
+                found
+                    .into_iter()
+                    .for_each(|(peer, addr)| self.dialing.found(peer, addr, now));
+            }
+            mdns::Event::Expired(lost) => {
+                lost.iter()
+                    .for_each(|(peer, addr)| self.dialing.lost(*peer, addr));
+            }
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! I10, once: a record is applied once, however often it arrives; and what is stored is what the
+//! events say, folded naively.
+//!
+//! Not here: the order of a log (the core chains it).
+
+use super::{Violation, convergence};
+use crate::engine::Index;
+use crate::world::World;
+use aquifer_protocol::{Event, Input, LogKey, Message, Record, RecordId, TopicId};
+use core::time::Duration;
+use std::collections::BTreeSet;
+
+pub(super) fn on_event(world: &mut World, node: Index, event: &Event) {
+    let accepted = &mut world.nodes[node].accepted;
+    match event {
+        Event::Accepted { record, .. } => {
+            if accepted
+                .insert(record.id(), record.header().topic)
+                .is_some()
+            {
+                let what = format!("accepted {} twice", record.id());
+                world.violate(Violation::Twice { node, what });
+            }
+        }
+        Event::Cut { ids, .. } => ids.iter().for_each(|id| {
+            accepted.remove(id);
+        }),
+        Event::Withdrawn { topic, .. } => accepted.retain(|_, of| of != topic),
+        _ => {}
+    }
+}
+
+pub(super) fn finish(world: &mut World) {
+    for node in world.honest() {
+        folded(world, node);
+    }
+    let topics: Vec<TopicId> = world.names.keys().copied().collect();
+    for topic in topics {
+        redelivered(world, topic);
+    }
+}
+
+/// What is stored is what was accepted, less what was cut and removed.
+fn folded(world: &mut World, node: Index) {
+    let it = &world.nodes[node];
+    let Some(replica) = &it.replica else { return };
+    let topics: BTreeSet<TopicId> = replica.logs().iter().map(|(key, _)| key.topic).collect();
+    let stored: BTreeSet<RecordId> = topics
+        .into_iter()
+        .flat_map(|topic| {
+            it.records(topic)
+                .into_iter()
+                .flatten()
+                .map(|record| record.id())
+        })
+        .collect();
+    let accepted: BTreeSet<RecordId> = it.accepted.keys().copied().collect();
+    if stored != accepted {
+        let more = stored.difference(&accepted).next();
+        let less = accepted.difference(&stored).next();
+        let what =
+            format!("stored and never accepted: {more:?}; accepted and not stored: {less:?}");
+        world.violate(Violation::Twice { node, what });
+    }
+}
+
+/// Everything one holder has is delivered to another once more: its disk does not change.
+fn redelivered(world: &mut World, topic: TopicId) {
+    let holders = convergence::holders(world, topic);
+    let [one, other, ..] = holders[..] else {
+        return;
+    };
+    let mut runs: Vec<Vec<Record>> = Vec::new();
+    for record in world.nodes[one].records(topic).into_iter().flatten() {
+        match runs.last_mut() {
+            Some(run)
+                if run
+                    .last()
+                    .is_some_and(|l| LogKey::of(l) == LogKey::of(&record)) =>
+            {
+                run.push(record);
+            }
+            _ => runs.push(vec![record]),
+        }
+    }
+    let expired = |world: &World| world.report.events.get("erased").copied();
+    let (before, erased) = (world.nodes[other].disk.digest(), expired(world));
+    let from = world.nodes[one].keys.node();
+    world.input(
+        other,
+        Input::Message {
+            from,
+            message: Message::Records { topic, runs },
+        },
+    );
+    world.run_for(Duration::from_millis(100));
+    // Retention may come just now, and rightly changes the disk.
+    if world.nodes[other].disk.digest() != before && expired(world) == erased {
+        let what = format!("its disk changed when n{one} delivered {topic} once more");
+        world.violate(Violation::Twice { node: other, what });
+    }
+}

@@ -1,0 +1,294 @@
+//! The binary: runs plans, storms and single seeds, and prints what they found.
+//!
+//! Exit codes: 0 all is well, 1 something else (a void storm, a file that cannot be read), 2 usage,
+//! 3 something happened that must not, 4 something that must happen did not.
+//!
+//! Not here: anything that decides what happens in a run.
+
+use anyhow::{Context as _, bail};
+use aquifer_simulator::scenario::plan::SHIPPED;
+use aquifer_simulator::{Outcome, Plan, Report, Scenario, Summary, World, parallel};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// Runs whole hives of real replicas on simulated disks and networks, from one seed.
+#[derive(Parser)]
+#[command(name = "aquifer-sim", version)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run a plan: a shipped one by name, or a TOML file
+    Run {
+        /// `smoke`, `storm`, `regions`, or a path
+        plan: String,
+        /// Decides what the plan leaves open
+        #[arg(long, default_value = "1", value_parser = number)]
+        seed: u64,
+        /// Print the report as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run many seeds, each with everything drawn
+    Storm {
+        /// How many
+        #[arg(long, default_value_t = 100)]
+        seeds: u64,
+        /// The first
+        #[arg(long, default_value = "0", value_parser = number)]
+        from: u64,
+        /// How many at a time
+        #[arg(long, default_value_t = 2)]
+        threads: usize,
+        /// Print the summary as JSON
+        #[arg(long)]
+        json: bool,
+        /// Plant a bug, to see whether it is found
+        #[cfg(mutant)]
+        #[arg(long)]
+        mutant: Option<String>,
+    },
+    /// Run one seed of a storm again
+    Replay {
+        /// Which
+        #[arg(long, value_parser = number)]
+        seed: u64,
+        /// Print a line for everything that happens
+        #[arg(long)]
+        trace: bool,
+        /// Plant a bug, as in the storm that found it
+        #[cfg(mutant)]
+        #[arg(long)]
+        mutant: Option<String>,
+    },
+    /// List the shipped plans
+    Plans,
+    /// Print completions for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+fn main() -> ExitCode {
+    match act(Cli::parse().verb) {
+        Ok(Outcome::Green) => ExitCode::SUCCESS,
+        Ok(Outcome::Void) => ExitCode::from(1),
+        Ok(Outcome::Safety) => ExitCode::from(3),
+        Ok(Outcome::Liveness) => ExitCode::from(4),
+        Err(error) => {
+            eprintln!("aquifer-sim: {error:#}");
+            // A plan that cannot be meant is a mistake of usage; a file that cannot be read is not.
+            ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+        }
+    }
+}
+
+/// A mistake in what was asked.
+#[derive(Debug)]
+struct Usage(String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+fn act(verb: Verb) -> anyhow::Result<Outcome> {
+    match verb {
+        Verb::Run { plan, seed, json } => {
+            let report = parallel::run(read(&plan)?.scenario(seed));
+            if json {
+                println!("{}", serde_json::to_string_pretty(&report)?);
+            } else {
+                tell(&report);
+                if !report.violations.is_empty() {
+                    println!("aquifer-sim run {plan} --seed {seed:#x}");
+                }
+            }
+            Ok(report.outcome())
+        }
+        Verb::Storm {
+            seeds,
+            from,
+            threads,
+            json,
+            #[cfg(mutant)]
+            mutant,
+        } => {
+            #[cfg(mutant)]
+            plant(mutant.as_deref())?;
+            storm(from, seeds, threads, json)
+        }
+        Verb::Replay {
+            seed,
+            trace,
+            #[cfg(mutant)]
+            mutant,
+        } => {
+            #[cfg(mutant)]
+            plant(mutant.as_deref())?;
+            Ok(replay(seed, trace))
+        }
+        Verb::Plans => {
+            for (name, text) in SHIPPED {
+                let plan = Plan::parse(text).with_context(|| format!("the plan `{name}`"))?;
+                println!("{name:<10} {}", plan.about);
+            }
+            Ok(Outcome::Green)
+        }
+        Verb::Completions { shell } => {
+            let mut command = Cli::command();
+            clap_complete::generate(shell, &mut command, "aquifer-sim", &mut std::io::stdout());
+            Ok(Outcome::Green)
+        }
+    }
+}
+
+/// A seed: decimal, or hexadecimal after `0x`.
+fn number(text: &str) -> Result<u64, std::num::ParseIntError> {
+    match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16),
+        None => text.parse(),
+    }
+}
+
+fn read(plan: &str) -> anyhow::Result<Plan> {
+    let shipped = SHIPPED
+        .iter()
+        .find(|(name, _)| *name == plan)
+        .map(|(_, text)| *text);
+    let text = match shipped {
+        Some(text) => text.to_owned(),
+        None if !plan.contains(['.', '/']) => {
+            let names: Vec<&str> = SHIPPED.iter().map(|(name, _)| *name).collect();
+            let names = names.join(", ");
+            bail!(Usage(format!(
+                "there is no plan `{plan}`; give a path, or one of: {names}"
+            )));
+        }
+        None => std::fs::read_to_string(plan).with_context(|| format!("cannot read {plan}"))?,
+    };
+    Plan::parse(&text).map_err(|why| anyhow::Error::new(Usage(format!("{plan}: {why}"))))
+}
+
+#[cfg(mutant)]
+fn plant(name: Option<&str>) -> anyhow::Result<()> {
+    use aquifer_protocol::mutant::{NAMES, plant};
+    let Some(name) = name else { return Ok(()) };
+    let Some((_, mutant)) = NAMES.iter().find(|(known, _)| *known == name) else {
+        let known: Vec<&str> = NAMES.iter().map(|(known, _)| *known).collect();
+        bail!(Usage(format!(
+            "there is no mutant `{name}`; there are: {}",
+            known.join(", ")
+        )));
+    };
+    plant(*mutant);
+    Ok(())
+}
+
+fn storm(from: u64, seeds: u64, threads: usize, json: bool) -> anyhow::Result<Outcome> {
+    let bar = ProgressBar::with_draw_target(Some(seeds), ProgressDrawTarget::stderr());
+    if !std::io::stderr().is_terminal() {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    bar.set_style(ProgressStyle::with_template(
+        "{bar:30} {pos}/{len} seeds, {per_sec}, {eta} left",
+    )?);
+    // Panics of the core are findings; their place is said beside them.
+    let began = Instant::now();
+    let reports = parallel::storm(from, seeds, threads, &|report| {
+        bar.inc(1);
+        if !report.violations.is_empty() {
+            bar.suspend(|| eprintln!("aquifer-sim replay --seed {:#x}", report.seed));
+        }
+    });
+    bar.finish_and_clear();
+    let took = began.elapsed();
+    let sum = Summary::of(reports);
+    if json {
+        println!("{}", serde_json::to_string_pretty(&sum)?);
+        return Ok(sum.outcome());
+    }
+    let pace = sum.seeds as f64 / took.as_secs_f64();
+    let speed = sum.seconds as f64 / took.as_secs_f64();
+    println!(
+        "{} seeds in {:.1} s: {pace:.1} seeds/s on {threads} threads, {speed:.0} times real time",
+        sum.seeds,
+        took.as_secs_f64(),
+    );
+    println!(
+        "{} writes done, {} happenings, {} seeds void",
+        sum.done, sum.happenings, sum.void
+    );
+    println!("faults that bit: {}", serde_json::to_string(&sum.faults)?);
+    println!("events: {}", serde_json::to_string(&sum.events)?);
+    println!("digest {}", hex(&sum.digest));
+    println!("{} seeds violated something", sum.failed.len());
+    for report in &sum.failed {
+        println!("aquifer-sim replay --seed {:#x}", report.seed);
+        for violation in report.violations.iter().take(3) {
+            println!("    {violation}");
+        }
+    }
+    Ok(sum.outcome())
+}
+
+fn replay(seed: u64, trace: bool) -> Outcome {
+    let scenario = Scenario::draw(seed);
+    if trace {
+        let mut world = World::new(scenario.clone());
+        println!("{:?}", scenario.rates);
+        for (i, site) in scenario.sites.iter().enumerate() {
+            let id = world.nodes[i].keys.node();
+            println!("n{i} {id:?} {} {site:?}", site.region);
+        }
+        for change in &scenario.changes {
+            println!(
+                "{:?} {}: {change:?}",
+                world.topic(change.topic.as_str()),
+                change.topic
+            );
+        }
+        world.traced(Box::new(|line| println!("{line}")));
+        world.run();
+        tell(&world.report);
+        return world.report.outcome();
+    }
+    let report = parallel::run(scenario);
+    tell(&report);
+    report.outcome()
+}
+
+fn tell(report: &Report) {
+    println!(
+        "seed {:#x}: {:?}; {} replicas, {} s, {} happenings, {} packets, settled after {:?} ms",
+        report.seed,
+        report.outcome(),
+        report.replicas,
+        report.seconds,
+        report.happenings,
+        report.packets,
+        report.settled_ms,
+    );
+    let (done, refused, unknown) = (report.done, report.refused, report.unknown);
+    println!("operations: {done} done, {refused} refused, {unknown} unknown");
+    println!("faults that bit: {:?}", report.faults);
+    println!("events: {:?}", report.events);
+    println!("digest {}", hex(&report.digest));
+    for violation in &report.violations {
+        println!("VIOLATION {violation}");
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
