@@ -6,9 +6,15 @@
 //!
 //! Not here: how a request is carried out (`memory`), how it is spelt on a door (`surface`, `cli`).
 
+mod govern;
+
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
+
+pub use govern::{
+    Explain, Explained, Invite, Invited, NewTopic, PeerView, PolicyView, Status, TopicView,
+};
 
 /// The topic a memory goes to when none is named.
 pub const DEFAULT_TOPIC: &str = "notes";
@@ -275,177 +281,6 @@ pub struct Forgotten {
     pub durable: Durable,
 }
 
-/// A topic's law, as written and shown.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema, PartialEq, Eq)]
-#[serde(deny_unknown_fields, default)]
-pub struct PolicyView {
-    /// Regions in which data may rest, and all below them; absent for anywhere.
-    pub allowed_regions: Option<Vec<String>>,
-    /// A region that must hold a copy.
-    pub required_region: Option<String>,
-    /// Whether data may leave the top-level region of its home; true if absent.
-    pub cross_border_allowed: Option<bool>,
-    /// Whether bodies must be encrypted. Refused until encryption exists.
-    pub encryption_required: Option<bool>,
-    /// How many seconds bodies are kept; for ever if absent.
-    pub retention_seconds: Option<u64>,
-    /// How many nodes hold it; all that may if absent.
-    pub copies: Option<u16>,
-    /// Nodes (peer ids) that may hold and read it; all members if absent.
-    pub readers: Option<Vec<String>>,
-    /// Nodes (peer ids) that may write to it; all members if absent.
-    pub writers: Option<Vec<String>>,
-    /// The longest body in bytes.
-    pub body_bytes_max: Option<u32>,
-}
-
-/// Found a topic.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct NewTopic {
-    /// Its name: words divided by `/`.
-    pub name: String,
-    /// Its law.
-    pub policy: PolicyView,
-}
-
-/// Ask whether data of a topic may go somewhere.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Explain {
-    /// The topic.
-    pub topic: String,
-    /// A region or a peer id.
-    pub to: String,
-}
-
-/// A topic.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct TopicView {
-    /// Its name.
-    pub name: String,
-    /// Its id.
-    pub id: String,
-    /// The law in force, inherited rules included.
-    pub policy: PolicyView,
-    /// How many policies govern it so far.
-    pub epoch: u64,
-    /// Who founded it. More than one: two nodes founded it before they met, and the law is what both allow.
-    pub founders: Vec<String>,
-    /// Whether this node may hold it, and if not the rule that forbids it.
-    pub held: bool,
-    /// The rule that forbids holding it here.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub refused: Option<String>,
-    /// Memories held here.
-    pub memories: usize,
-    /// Nodes that are to hold it.
-    pub holders: Vec<NodeName>,
-}
-
-/// Whether data of a topic may go somewhere, and why.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct Explained {
-    /// The topic.
-    pub topic: String,
-    /// The region or node asked about.
-    pub to: String,
-    /// The answer.
-    pub allowed: bool,
-    /// A stable name of the rule: `region`, `border`, `encryption`, `scope`, `keyring`, `expired`,
-    /// `unknown_topic`, `unknown_member` or `allowed`.
-    pub rule: String,
-    /// The rule in words.
-    pub reason: String,
-    /// The law that was asked.
-    pub policy: PolicyView,
-    /// Nodes that hold it now.
-    pub holders: Vec<NodeName>,
-}
-
-/// This node.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct Status {
-    /// Its peer id.
-    pub node_id: String,
-    /// Its certified region.
-    pub region: String,
-    /// The hive's root key, in hexadecimal.
-    pub hive: String,
-    /// Roles.
-    pub roles: Vec<String>,
-    /// The address of the HTTP API, such as `127.0.0.1:27470`.
-    pub api: String,
-    /// Multiaddrs at which others can dial it.
-    pub listen: Vec<String>,
-    /// Connected and admitted peers.
-    pub peers: Vec<PeerView>,
-    /// Known topics.
-    pub topics: Vec<TopicView>,
-    /// Memories held here.
-    pub memories: usize,
-    /// Whether the recall index has caught up with the log.
-    pub index_ready: bool,
-    /// Bytes of the store on disk.
-    pub store_bytes: u64,
-    /// The software's version.
-    pub version: String,
-    /// Up since.
-    pub up_since: u64,
-    /// The certificate lapses then.
-    pub certificate_until: u64,
-    /// Counts of everything that was refused, by rule.
-    pub denials: BTreeMap<String, u64>,
-    /// Its home folder.
-    pub home: String,
-}
-
-/// A connected peer.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct PeerView {
-    /// Its peer id.
-    pub node: String,
-    /// Its certified region.
-    pub region: String,
-    /// The address of the connection.
-    pub addr: String,
-    /// Round trip in milliseconds, once measured.
-    pub rtt_ms: Option<f64>,
-    /// Bytes received from it.
-    pub bytes_in: u64,
-    /// Bytes sent to it.
-    pub bytes_out: u64,
-    /// Frames that found its queue full; anti-entropy made up for them.
-    pub dropped: u64,
-}
-
-/// Ask for a ticket.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Invite {
-    /// The region the newcomer will be in; this node's own if absent.
-    pub region: Option<String>,
-    /// Topics it may take part in, and those below them; every topic if absent.
-    pub topics: Option<Vec<String>>,
-    /// Roles it may have.
-    pub roles: Vec<String>,
-    /// How long the ticket is good, in seconds; 900 if absent.
-    pub ttl_seconds: Option<u64>,
-}
-
-/// A ticket.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct Invited {
-    /// What the newcomer hands to `aquifer join`: good once, until `expires_at`.
-    pub ticket: String,
-    /// The region it is for.
-    pub region: String,
-    /// Topics it is for; every topic if absent.
-    pub topics: Option<Vec<String>>,
-    /// When it lapses.
-    pub expires_at: u64,
-}
-
 /// Something that happened, for `watch`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -526,6 +361,11 @@ pub struct Problem {
 impl Problem {
     /// A problem of `code` with exit code `exit`.
     pub fn new(code: &str, exit: u8, message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { code: code.to_owned(), exit, message: message.into(), hint: hint.into() }
+        Self {
+            code: code.to_owned(),
+            exit,
+            message: message.into(),
+            hint: hint.into(),
+        }
     }
 }

@@ -64,7 +64,9 @@ impl Client {
     #[must_use]
     pub fn of(home: &Home) -> Self {
         #[cfg(unix)]
-        return Self { way: Way::Socket(home.socket()) };
+        return Self {
+            way: Way::Socket(home.socket()),
+        };
         #[cfg(not(unix))]
         Self::over_tcp(home)
     }
@@ -72,7 +74,12 @@ impl Client {
     /// The way to the daemon of `home` over TCP, with the address and token it has left there.
     #[must_use]
     pub fn over_tcp(home: &Home) -> Self {
-        Self { way: Way::Tcp { api_file: home.api_file(), token_file: home.token_file() } }
+        Self {
+            way: Way::Tcp {
+                api_file: home.api_file(),
+                token_file: home.token_file(),
+            },
+        }
     }
 
     /// Remembers something.
@@ -81,7 +88,8 @@ impl Client {
     /// Whatever the daemon refuses; `daemon_unreachable`, `timeout`. So for every call below.
     pub async fn remember(&self, request: &Remember) -> Result<Remembered, Problem> {
         let wait = request.wait_ms.unwrap_or(WAIT_MS);
-        self.waiting(wait, Method::POST, "/v1/memories", request).await
+        self.waiting(wait, Method::POST, "/v1/memories", request)
+            .await
     }
 
     /// Remembers up to [`crate::api::BATCH_MAX`] memories of one topic, all or none.
@@ -89,7 +97,8 @@ impl Client {
     /// # Errors
     /// As [`Client::remember`].
     pub async fn remember_many(&self, requests: &[Remember]) -> Result<Vec<Remembered>, Problem> {
-        self.waiting(WAIT_MS, Method::POST, "/v1/memories:batch", &requests).await
+        self.waiting(WAIT_MS, Method::POST, "/v1/memories:batch", &requests)
+            .await
     }
 
     /// Finds memories.
@@ -98,7 +107,8 @@ impl Client {
     /// As [`Client::remember`].
     pub async fn recall(&self, request: &Recall) -> Result<Recalled, Problem> {
         let wait = request.wait_ms.unwrap_or(0);
-        self.waiting(wait, Method::POST, "/v1/search", request).await
+        self.waiting(wait, Method::POST, "/v1/search", request)
+            .await
     }
 
     /// One memory, by its id or a unique prefix of it.
@@ -122,7 +132,8 @@ impl Client {
     /// # Errors
     /// As [`Client::remember`]; `not_found`.
     pub async fn history(&self, id: &str) -> Result<Vec<VersionView>, Problem> {
-        self.ask(&format!("/v1/memories/{}/history", encoded(id))).await
+        self.ask(&format!("/v1/memories/{}/history", encoded(id)))
+            .await
     }
 
     /// Forgets memories for good.
@@ -131,7 +142,8 @@ impl Client {
     /// As [`Client::remember`].
     pub async fn forget(&self, request: &Forget) -> Result<Forgotten, Problem> {
         let wait = request.wait_ms.unwrap_or(WAIT_MS);
-        self.waiting(wait, Method::POST, "/v1/forget", request).await
+        self.waiting(wait, Method::POST, "/v1/forget", request)
+            .await
     }
 
     /// Every topic that the node knows.
@@ -155,7 +167,8 @@ impl Client {
     /// # Errors
     /// As [`Client::remember`]; `not_found`.
     pub async fn topic(&self, name: &str) -> Result<TopicView, Problem> {
-        self.ask(&format!("/v1/topics/{}/policy", encoded(name))).await
+        self.ask(&format!("/v1/topics/{}/policy", encoded(name)))
+            .await
     }
 
     /// Gives a topic a new law.
@@ -172,7 +185,8 @@ impl Client {
     /// # Errors
     /// As [`Client::remember`].
     pub async fn explain(&self, request: &Explain) -> Result<Explained, Problem> {
-        self.waiting(0, Method::POST, "/v1/policy:explain", request).await
+        self.waiting(0, Method::POST, "/v1/policy:explain", request)
+            .await
     }
 
     /// The node's status.
@@ -213,7 +227,9 @@ impl Client {
     /// # Errors
     /// As [`Client::remember`].
     pub async fn events(&self, topic: Option<&str>) -> Result<Lines, Problem> {
-        let query = topic.map(|topic| format!("?topic={}", encoded(topic))).unwrap_or_default();
+        let query = topic
+            .map(|topic| format!("?topic={}", encoded(topic)))
+            .unwrap_or_default();
         self.lines(&format!("/v1/events{query}")).await
     }
 
@@ -230,19 +246,21 @@ impl Client {
     /// # Errors
     /// As [`Client::remember`].
     pub async fn mcp(&self) -> Result<TokioIo<Upgraded>, Problem> {
-        let request = self
-            .request(Method::GET, "/v1/mcp/stream")
+        let request = request(Method::GET, "/v1/mcp/stream")
             .header(CONNECTION, "upgrade")
             .header(UPGRADE, "aquifer-mcp");
         let response = self.send(request, Bytes::new()).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Err(refused(response).await);
         }
-        hyper::upgrade::on(response).await.map(TokioIo::new).map_err(|cause| broken(&cause))
+        hyper::upgrade::on(response)
+            .await
+            .map(TokioIo::new)
+            .map_err(|cause| broken(&cause))
     }
 
     async fn ask<A: DeserializeOwned>(&self, path: &str) -> Result<A, Problem> {
-        let request = self.request(Method::GET, path);
+        let request = request(Method::GET, path);
         within(PATIENCE, self.answer(request, Bytes::new())).await
     }
 
@@ -255,7 +273,7 @@ impl Client {
         body: &(impl Serialize + Sync),
     ) -> Result<A, Problem> {
         let body = serde_json::to_vec(body).expect("a request is JSON");
-        let request = self.request(method, path).header(CONTENT_TYPE, "application/json");
+        let request = request(method, path).header(CONTENT_TYPE, "application/json");
         let patience = PATIENCE.saturating_add(Duration::from_millis(wait_ms));
         within(patience, self.answer(request, body.into())).await
     }
@@ -278,17 +296,12 @@ impl Client {
     }
 
     async fn lines(&self, path: &str) -> Result<Lines, Problem> {
-        let request = self.request(Method::GET, path);
+        let request = request(Method::GET, path);
         let response = within(PATIENCE, self.send(request, Bytes::new())).await?;
         if !response.status().is_success() {
             return Err(refused(response).await);
         }
         Ok(Lines::of(response.into_body()))
-    }
-
-    #[expect(clippy::unused_self, reason = "a request belongs to a client")]
-    fn request(&self, method: Method, path: &str) -> hyper::http::request::Builder {
-        Request::builder().method(method).uri(path)
     }
 
     async fn send(
@@ -303,15 +316,26 @@ impl Client {
                 let stream = stream.map_err(|_| unreachable(&path.display()))?;
                 exchange(stream, request.header(HOST, "localhost"), body).await
             }
-            Way::Tcp { api_file, token_file } => {
+            Way::Tcp {
+                api_file,
+                token_file,
+            } => {
                 let api = left_behind(api_file).await?;
                 let token = left_behind(token_file).await?;
-                let stream = TcpStream::connect(&api).await.map_err(|_| unreachable(&api))?;
-                let request = request.header(HOST, api).header(AUTHORIZATION, format!("Bearer {token}"));
+                let stream = TcpStream::connect(&api)
+                    .await
+                    .map_err(|_| unreachable(&api))?;
+                let request = request
+                    .header(HOST, api)
+                    .header(AUTHORIZATION, format!("Bearer {token}"));
                 exchange(stream, request, body).await
             }
         }
     }
+}
+
+fn request(method: Method, path: &str) -> hyper::http::request::Builder {
+    Request::builder().method(method).uri(path)
 }
 
 async fn exchange(
@@ -319,21 +343,34 @@ async fn exchange(
     request: hyper::http::request::Builder,
     body: Bytes,
 ) -> Result<Response<Incoming>, Problem> {
-    let request = request.body(Full::new(body)).map_err(|cause| broken(&cause))?;
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|cause| broken(&cause))?;
+    let request = request
+        .body(Full::new(body))
+        .map_err(|cause| broken(&cause))?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|cause| broken(&cause))?;
     tokio::spawn(connection.with_upgrades());
-    sender.send_request(request).await.map_err(|cause| broken(&cause))
+    sender
+        .send_request(request)
+        .await
+        .map_err(|cause| broken(&cause))
 }
 
 async fn within<T>(
     patience: Duration,
     call: impl Future<Output = Result<T, Problem>>,
 ) -> Result<T, Problem> {
-    tokio::time::timeout(patience, call).await.unwrap_or_else(|_| {
-        let message = format!("no answer within {} s", patience.as_secs());
-        Err(Problem::new("timeout", 124, message, "`aquifer doctor` may know why"))
-    })
+    tokio::time::timeout(patience, call)
+        .await
+        .unwrap_or_else(|_| {
+            let message = format!("no answer within {} s", patience.as_secs());
+            Err(Problem::new(
+                "timeout",
+                124,
+                message,
+                "`aquifer doctor` may know why",
+            ))
+        })
 }
 
 async fn collect(body: Incoming) -> Result<Bytes, Problem> {
@@ -354,7 +391,8 @@ async fn refused(response: Response<Incoming>) -> Problem {
 
 async fn left_behind(file: &Path) -> Result<String, Problem> {
     let text = tokio::fs::read_to_string(file).await;
-    text.map(|text| text.trim().to_owned()).map_err(|_| unreachable(&file.display()))
+    text.map(|text| text.trim().to_owned())
+        .map_err(|_| unreachable(&file.display()))
 }
 
 fn unreachable(place: &dyn Display) -> Problem {
@@ -368,7 +406,12 @@ fn unreachable(place: &dyn Display) -> Problem {
 
 fn broken(cause: &dyn Display) -> Problem {
     let message = format!("the daemon broke off: {cause}");
-    Problem::new("daemon_unreachable", 4, message, "`aquifer status` says whether it still runs")
+    Problem::new(
+        "daemon_unreachable",
+        4,
+        message,
+        "`aquifer status` says whether it still runs",
+    )
 }
 
 fn query(list: &List) -> String {
@@ -378,8 +421,10 @@ fn query(list: &List) -> String {
     pairs.extend(list.since.map(|since| ("since", since.to_string())));
     pairs.extend(list.limit.map(|limit| ("limit", limit.to_string())));
     pairs.extend(list.cursor.iter().map(|cursor| ("cursor", cursor.clone())));
-    let pairs: Vec<String> =
-        pairs.into_iter().map(|(name, value)| format!("{name}={}", encoded(&value))).collect();
+    let pairs: Vec<String> = pairs
+        .into_iter()
+        .map(|(name, value)| format!("{name}={}", encoded(&value)))
+        .collect();
     pairs.join("&")
 }
 
@@ -402,7 +447,10 @@ mod tests {
 
     #[test]
     fn a_topic_with_slashes_is_one_segment_of_a_path() {
-        assert_eq!(encoded("org/eu/personal data"), "org%2Feu%2Fpersonal%20data");
+        assert_eq!(
+            encoded("org/eu/personal data"),
+            "org%2Feu%2Fpersonal%20data"
+        );
         assert_eq!(encoded("é?&="), "%C3%A9%3F%26%3D");
     }
 
@@ -412,7 +460,10 @@ mod tests {
         let home = Home::at(Some(empty.path().to_owned()));
         for client in [Client::of(&home), Client::over_tcp(&home)] {
             let problem = client.status().await.expect_err("nobody is there");
-            assert_eq!((problem.code.as_str(), problem.exit), ("daemon_unreachable", 4));
+            assert_eq!(
+                (problem.code.as_str(), problem.exit),
+                ("daemon_unreachable", 4)
+            );
             assert!(problem.hint.contains("aquifer up"));
         }
     }

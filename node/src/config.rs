@@ -138,16 +138,16 @@ impl Settings {
             .region
             .clone()
             .or_else(|| env("AQUIFER_REGION"))
-            .or(config.region.clone());
+            .or_else(|| config.region.clone());
         let region = region.map(|text| parse_region(&text)).transpose()?;
         let api = up
             .api
             .clone()
             .or_else(|| env("AQUIFER_API"))
-            .or(config.api.clone());
+            .or_else(|| config.api.clone());
         let listen = flags(&up.listen)
             .or_else(|| list("AQUIFER_LISTEN"))
-            .or(config.listen.clone());
+            .or_else(|| config.listen.clone());
         let mut seeds = flags(&up.seeds)
             .or_else(|| list("AQUIFER_SEEDS"))
             .unwrap_or_default();

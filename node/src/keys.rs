@@ -116,7 +116,7 @@ pub fn found_hive(
         roles,
         may_issue: true,
     };
-    let chain = Issuer::Root(root).issue(home, ask, now)?;
+    let chain = Issuer::Root(Box::new(root)).issue(home, ask, now)?;
     keep_chain(home, &chain.to_bytes())?;
     Ok(chain)
 }
@@ -140,7 +140,7 @@ pub struct Ask {
 #[derive(Clone, Debug)]
 pub enum Issuer {
     /// It holds the hive's root.
-    Root(Keys),
+    Root(Box<Keys>),
     /// Its own certificate says so.
     Delegate(Box<(Keys, Chain)>),
 }
@@ -149,7 +149,7 @@ impl Issuer {
     /// The right that this home has, if any.
     pub fn of(home: &Home, node: &Keys) -> Result<Option<Self>, Problem> {
         if let Some(root) = load(home, "hive/root.key")? {
-            return Ok(Some(Self::Root(root)));
+            return Ok(Some(Self::Root(Box::new(root))));
         }
         let chain = chain(home)?;
         let may = |chain: &Chain| chain.grant().is_some_and(|grant| grant.may_issue);

@@ -8,8 +8,8 @@
 
 pub mod admission;
 pub mod api;
-//pub mod cli;
-//pub mod client;
+pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod config;
 mod doctor;
@@ -18,12 +18,13 @@ pub mod home;
 pub mod indexer;
 pub mod keys;
 pub mod memory;
+pub mod moment;
 pub mod names;
 pub mod net;
 pub mod observer;
 pub mod recall;
 pub mod store;
-//pub mod surface;
+pub mod surface;
 pub mod ticket;
 pub mod view;
 
@@ -79,11 +80,19 @@ pub async fn start(up: Up) -> Result<Node, Problem> {
     let plan = member::Plan::of(&home, &keys, &up, &settings, &clock)?;
     let opened = RedbStore::open(&home)?;
     let stop = CancellationToken::new();
-    let admission =
-        Admission::open(plan.hive(), home.clone(), keys::Issuer::of(&home, &keys)?, clock.clone())?;
+    let admission = Admission::open(
+        plan.hive(),
+        home.clone(),
+        keys::Issuer::of(&home, &keys)?,
+        clock.clone(),
+    )?;
     let (net_commands, commands) = mpsc::channel(CHANNEL);
     let (events_in, events) = mpsc::channel(CHANNEL);
-    let channels = NetChannels { commands, events: events_in, stop: stop.clone() };
+    let channels = NetChannels {
+        commands,
+        events: events_in,
+        stop: stop.clone(),
+    };
     let seeds = member::seeds(&home, &settings, &plan)?;
     let net = start_net(&keys, &settings, &admission, seeds, channels).await?;
     let me = match plan.join(&home, &net_commands).await {
@@ -105,9 +114,13 @@ pub async fn start(up: Up) -> Result<Node, Problem> {
     }
     let replica = open_replica(&keys, &me, opened.store, &clock)?;
     let view = driver::first_view(&replica, clock.now()).expect("this node has a certificate");
-    let thread = |e: std::io::Error| Problem::new("no_thread", 1, format!("cannot start a thread: {e}"), "");
+    let thread =
+        |e: std::io::Error| Problem::new("no_thread", 1, format!("cannot start a thread: {e}"), "");
     let indexer = Indexer::start(view.clone()).map_err(thread)?;
-    let observer = Observer { observed: observed.clone(), indexer: indexer.clone() };
+    let observer = Observer {
+        observed: observed.clone(),
+        indexer: indexer.clone(),
+    };
     for (node, _) in view.law.members() {
         if let Some(known) = observer::known(&view, node) {
             let _ = net_commands.send(known).await;
@@ -134,8 +147,22 @@ pub async fn start(up: Up) -> Result<Node, Problem> {
         up_since: clock.now().millis(),
     });
     member::announce(&helm, &me, net.listening(), clock.now()).await?;
-    tokio::spawn(member::keep_renewed(home.clone(), helm.clone(), net_commands, stop.clone()));
-    Ok(Node { memory, home, token, settings, helm, net, stop, _lock: lock })
+    tokio::spawn(member::keep_renewed(
+        home.clone(),
+        helm.clone(),
+        net_commands,
+        stop.clone(),
+    ));
+    Ok(Node {
+        memory,
+        home,
+        token,
+        settings,
+        helm,
+        net,
+        stop,
+        _lock: lock,
+    })
 }
 
 impl Node {
@@ -217,9 +244,16 @@ async fn start_net(
         memory_max_bytes: Some(settings.memory_max_bytes),
     };
     let (judge, read) = (admission.judge(), Admission::read_answer());
-    net::start(settings, judge, read, channels.commands, channels.events, channels.stop)
-        .await
-        .map_err(|why| no_net(&why))
+    net::start(
+        settings,
+        judge,
+        read,
+        channels.commands,
+        channels.events,
+        channels.stop,
+    )
+    .await
+    .map_err(|why| no_net(&why))
 }
 
 fn ports_free() -> bool {
@@ -235,12 +269,16 @@ fn no_net(why: &net::StartNet) -> Problem {
             1,
             "another program listens there: give another port with --listen, or port 0 for any free one",
         ),
-        net::StartNet::MalformedAddr { .. } => {
-            problem("bad_address", 2, "for example: --listen /ip4/0.0.0.0/udp/27471/quic-v1")
-        }
-        net::StartNet::Listen { .. } | net::StartNet::Transport(_) => {
-            problem("no_network", 1, "check the address and this machine's network")
-        }
+        net::StartNet::MalformedAddr { .. } => problem(
+            "bad_address",
+            2,
+            "for example: --listen /ip4/0.0.0.0/udp/27471/quic-v1",
+        ),
+        net::StartNet::Listen { .. } | net::StartNet::Transport(_) => problem(
+            "no_network",
+            1,
+            "check the address and this machine's network",
+        ),
     }
 }
 
@@ -250,23 +288,27 @@ fn open_replica(
     store: RedbStore,
     clock: &Clock,
 ) -> Result<Replica<RedbStore>, Problem> {
-    let settings =
-        aquifer_protocol::Settings { hive: HiveId(me.grant().hive.0), member: Some(me.clone()) };
-    Replica::open(keys.clone(), settings, store, clock::seed(), clock.now()).map_err(|why| match why {
-        OpenReplica::Schema { found } => store::newer(&format!("schema {found}")),
-        OpenReplica::WrongOwner => Problem::new(
-            "wrong_hive",
-            5,
-            "the store in this home belongs to another node or hive",
-            "give this node a home of its own with --home",
-        ),
-        OpenReplica::Store(failure) => Problem::new(
-            "store_failed",
-            1,
-            failure.to_string(),
-            "check the disk, then start again: the store is checked and rebuilt from peers",
-        ),
-    })
+    let settings = aquifer_protocol::Settings {
+        hive: HiveId(me.grant().hive.0),
+        member: Some(me.clone()),
+    };
+    Replica::open(keys.clone(), settings, store, clock::seed(), clock.now()).map_err(
+        |why| match why {
+            OpenReplica::Schema { found } => store::newer(&format!("schema {found}")),
+            OpenReplica::WrongOwner => Problem::new(
+                "wrong_hive",
+                5,
+                "the store in this home belongs to another node or hive",
+                "give this node a home of its own with --home",
+            ),
+            OpenReplica::Store(failure) => Problem::new(
+                "store_failed",
+                1,
+                failure.to_string(),
+                "check the disk, then start again: the store is checked and rebuilt from peers",
+            ),
+        },
+    )
 }
 
 /// The token of the HTTP API: 32 random bytes in hexadecimal, for this machine's owner only.

@@ -100,8 +100,10 @@ pub fn spelt(seconds: u64) -> String {
         (60, "minute"),
         (1, "second"),
     ];
-    let (size, name) =
-        UNITS.into_iter().find(|(size, _)| seconds >= *size).unwrap_or((1, "second"));
+    let (size, name) = UNITS
+        .into_iter()
+        .find(|(size, _)| seconds >= *size)
+        .unwrap_or((1, "second"));
     let count = seconds / size;
     format!("{count} {name}{}", if count == 1 { "" } else { "s" })
 }
@@ -129,9 +131,20 @@ mod tests {
 
     #[test]
     fn what_is_no_moment_is_refused_with_the_forms_that_are() {
-        for text in ["", "yesterday", "1969-12-31", "2026-13-01", "-5", "5 parsecs"] {
+        for text in [
+            "",
+            "yesterday",
+            "1969-12-31",
+            "2026-13-01",
+            "-5",
+            "5 parsecs",
+        ] {
             let problem = read(text, NOW).expect_err(text);
-            assert_eq!((problem.code.as_str(), problem.exit), ("bad_time", 2), "{text}");
+            assert_eq!(
+                (problem.code.as_str(), problem.exit),
+                ("bad_time", 2),
+                "{text}"
+            );
             assert!(problem.hint.contains("7d"), "{text}");
         }
     }
@@ -141,7 +154,11 @@ mod tests {
         assert_eq!(read_duration("800ms").expect("read").as_millis(), 800);
         assert_eq!(read_duration("15m").expect("read").as_secs(), 900);
         for text in ["5", "", "1000years", "-1s"] {
-            assert_eq!(read_duration(text).expect_err(text).code, "bad_duration", "{text}");
+            assert_eq!(
+                read_duration(text).expect_err(text).code,
+                "bad_duration",
+                "{text}"
+            );
         }
     }
 

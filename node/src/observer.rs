@@ -127,9 +127,12 @@ impl Observed {
         text
     }
 
-    /// Counts one more.
-    pub fn count(&self, name: &'static str, label: &'static str) {
-        *self.tallies().counts.entry((name, label)).or_default() += 1;
+    /// Counts one more, and says how many there are now.
+    pub fn count(&self, name: &'static str, label: &'static str) -> u64 {
+        let mut tallies = self.tallies();
+        let count = tallies.counts.entry((name, label)).or_default();
+        *count += 1;
+        *count
     }
 
     /// Notes something an operator should look at.
@@ -250,8 +253,10 @@ impl Observer {
                 subject,
                 denial,
             } => {
-                warn!(target: "aquifer::law::denied", ?op, topic = ?topic, subject = ?subject, %denial);
-                seen.count("denials", denial.code());
+                // Whoever asks without right may ask often: the log gets the first and then fewer.
+                if seen.count("denials", denial.code()).is_power_of_two() {
+                    warn!(target: "aquifer::law::denied", ?op, topic = ?topic, subject = ?subject, %denial);
+                }
                 self.tell(|| Happening::Denied {
                     topic: view.topic_name(topic),
                     node: names::node(&subject),
@@ -259,8 +264,9 @@ impl Observer {
                 });
             }
             Event::BadFrame { from, why } => {
-                warn!(target: "aquifer::peer::bad_frame", from = ?from, %why);
-                seen.count("bad_frames", "");
+                if seen.count("bad_frames", "").is_power_of_two() {
+                    warn!(target: "aquifer::peer::bad_frame", from = ?from, %why);
+                }
             }
             Event::LawChanged { topics } => {
                 for topic in topics {

@@ -88,6 +88,8 @@ pub struct Filter {
     pub as_of_ms: Option<u64>,
     /// Only what its author says was true at this instant. `None` for all.
     pub valid_at_ms: Option<u64>,
+    /// Only what comes after this memory (when made, id) in the order of newest first: the next page.
+    pub after: Option<(u64, [u8; 32])>,
 }
 
 /// Why [`Index::insert`] refused.

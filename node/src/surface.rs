@@ -82,13 +82,21 @@ impl Doors {
             return Err(Problem::new(
                 "insecure_api",
                 2,
-                format!("{} can be reached by other machines, over plain HTTP", place.api),
+                format!(
+                    "{} can be reached by other machines, over plain HTTP",
+                    place.api
+                ),
                 "use 127.0.0.1, or add --insecure if a proxy with TLS stands before it",
             ));
         }
         let tcp = listen::tcp(place.api).await?;
         let bound = tcp.local_addr().map_err(|cause| {
-            Problem::new("api_unavailable", 1, format!("the API has no address: {cause}"), "")
+            Problem::new(
+                "api_unavailable",
+                1,
+                format!("the API has no address: {cause}"),
+                "",
+            )
         })?;
         Ok(Self {
             tcp,
@@ -156,7 +164,13 @@ fn router(memory: Memory, bound: SocketAddr, stop: &CancellationToken) -> Router
 
 async fn no_such_route(uri: Uri) -> Refusal {
     let hint = "see /openapi.json for what there is";
-    Problem::new("no_such_route", 3, format!("there is no {}", uri.path()), hint).into()
+    Problem::new(
+        "no_such_route",
+        3,
+        format!("there is no {}", uri.path()),
+        hint,
+    )
+    .into()
 }
 
 async fn method_not_allowed(method: Method, uri: Uri) -> Refusal {

@@ -146,7 +146,10 @@ impl View {
         let first = fold
             .versions()
             .next()
-            .map_or(shown.record.header().stamp, |v| v.record.header().stamp);
+            .unwrap_or(shown)
+            .record
+            .header()
+            .stamp;
         let mut view = self.show(id, topic, shown, content, first);
         view.conflicts = others.iter().map(|version| self.version(version)).collect();
         Ok(Some(view))
@@ -168,7 +171,7 @@ impl View {
             author: names::agent(&header.author),
             node: names::node(&header.writer),
             region: self.region_of(&header.writer),
-            created_at: memory.created_at.unwrap_or(first.time().millis()),
+            created_at: memory.created_at.unwrap_or_else(|| first.time().millis()),
             updated_at: header.stamp.time().millis(),
             kind: names::class(memory.class).to_owned(),
             tags: memory.tags.clone(),

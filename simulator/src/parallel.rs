@@ -49,7 +49,7 @@ pub fn run(scenario: Scenario) -> Report {
     catch_unwind(AssertUnwindSafe(|| crate::run(scenario))).unwrap_or_else(|panic| {
         let said = panic.downcast_ref::<String>().map(String::as_str);
         let said = said
-            .or(panic.downcast_ref::<&str>().copied())
+            .or_else(|| panic.downcast_ref::<&str>().copied())
             .unwrap_or("no message");
         let violations = vec![Violation::Panicked {
             what: format!("panicked: {said}"),

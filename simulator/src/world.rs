@@ -212,7 +212,9 @@ impl World {
                 return true;
             }
         }
-        self.report.violations.append(&mut last);
+        if self.report.violations.is_empty() {
+            self.report.violations.append(&mut last);
+        }
         false
     }
 

@@ -19,7 +19,11 @@ pub struct Lines {
 
 impl Lines {
     pub(super) fn of(body: Incoming) -> Self {
-        Self { body, rest: Vec::new(), ended: false }
+        Self {
+            body,
+            rest: Vec::new(),
+            ended: false,
+        }
     }
 
     /// The next line without its end, or none when the answer is complete.
@@ -36,7 +40,11 @@ impl Lines {
             }
             if self.ended {
                 let last = std::mem::take(&mut self.rest);
-                return if last.is_empty() { Ok(None) } else { text(last).map(Some) };
+                return if last.is_empty() {
+                    Ok(None)
+                } else {
+                    text(last).map(Some)
+                };
             }
             match self.body.frame().await {
                 Some(Ok(frame)) => self.take(frame.into_data().unwrap_or_default())?,
@@ -58,6 +66,11 @@ impl Lines {
 
 fn text(line: Vec<u8>) -> Result<String, Problem> {
     String::from_utf8(line).map_err(|_| {
-        Problem::new("daemon_answered_badly", 1, "a line of the answer is no UTF-8", "")
+        Problem::new(
+            "daemon_answered_badly",
+            1,
+            "a line of the answer is no UTF-8",
+            "",
+        )
     })
 }

@@ -23,6 +23,7 @@ use tokio::sync::oneshot;
 const TICKET_SECONDS: u64 = 900;
 const TICKET_SECONDS_MAX: u64 = 30 * 86_400;
 
+#[expect(clippy::unused_async, reason = "a door need not know which calls wait")]
 impl Memory {
     /// Founds a topic. It inherits the law of the topics above it; `policy` may only narrow that.
     ///
@@ -277,7 +278,7 @@ impl Memory {
             .filter(|line| line.admitted)
             .map(|line| PeerView {
                 node: names::node(&NodeId(line.key)),
-                region: view.region_of(&NodeId(line.key)),
+                region: self.region_of_peer(&view, &NodeId(line.key)),
                 addr: line.addr.clone(),
                 rtt_ms: line.rtt_ms,
                 bytes_in: line.bytes_in,
@@ -285,6 +286,13 @@ impl Memory {
                 dropped: line.dropped,
             })
             .collect();
+        let api = self
+            .inner
+            .api
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let topics = self.topics().await?;
         let store = std::fs::metadata(self.inner.home.file("store.redb"));
         Ok(Status {
             node_id: names::node(&view.me.node()),
@@ -294,15 +302,10 @@ impl Memory {
                 .into_iter()
                 .map(str::to_owned)
                 .collect(),
-            api: self
-                .inner
-                .api
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone(),
+            api,
             listen: net.listen,
             peers,
-            topics: self.topics().await?,
+            topics,
             memories: self.inner.indexer.count(&self.all_readable(&view)),
             index_ready: self.inner.indexer.is_filled(),
             store_bytes: store.map_or(0, |file| file.len()),
@@ -312,6 +315,14 @@ impl Memory {
             denials: self.inner.observed.denials(),
             home: self.inner.home.path().display().to_string(),
         })
+    }
+
+    /// A peer's region by its manifest, or by the certificate it showed a moment ago.
+    fn region_of_peer(&self, view: &View, node: &NodeId) -> String {
+        match self.inner.admission.admitted(node) {
+            Some(member) if view.law.member(node).is_none() => member.region().to_string(),
+            _ => view.region_of(node),
+        }
     }
 
     pub(crate) async fn net(&self) -> Result<NetSnapshot, Problem> {

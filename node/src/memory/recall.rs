@@ -48,6 +48,7 @@ impl Memory {
             until_ms: asked.until.map(|until| until.saturating_sub(1)),
             as_of_ms: asked.as_of,
             valid_at_ms: Some(asked.as_of.unwrap_or_else(|| view.now.millis())),
+            after: None,
         };
         self.inner.indexer.caught_up(INDEX_PATIENCE).await;
         // The index may be ahead of the view that was taken: take one that is not behind it.

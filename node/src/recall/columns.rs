@@ -211,7 +211,8 @@ impl Columns {
             && filter.kind.is_none()
             && filter.since_ms.is_none()
             && filter.until_ms.is_none()
-            && filter.valid_at_ms.is_none();
+            && filter.valid_at_ms.is_none()
+            && filter.after.is_none();
         Some(Wanted {
             all,
             tags,
@@ -220,6 +221,7 @@ impl Columns {
             since_ms: filter.since_ms.unwrap_or(0),
             until_ms: filter.until_ms.unwrap_or(u64::MAX),
             valid_at_ms: filter.valid_at_ms,
+            after: filter.after,
         })
     }
 
@@ -246,6 +248,7 @@ struct Wanted {
     since_ms: u64,
     until_ms: u64,
     valid_at_ms: Option<u64>,
+    after: Option<(u64, [u8; 32])>,
 }
 
 impl Wanted {
@@ -258,6 +261,9 @@ impl Wanted {
                 && self
                     .valid_at_ms
                     .is_none_or(|at| row.valid_from_ms <= at && at < row.valid_until_ms)
+                && self.after.is_none_or(|(ms, id)| {
+                    row.created_ms < ms || (row.created_ms == ms && row.id > id)
+                })
                 && self.tags.iter().all(|tag| row.tags.contains(tag)))
     }
 }

@@ -431,3 +431,25 @@ fn hostile_text_and_queries_are_taken_within_bounds() {
     (0..5).for_each(|number| assert!(index.remove(&[number; 32])));
     assert_eq!(index.terms(), 0);
 }
+
+#[test]
+fn pages_of_the_newest_meet_every_memory_once_even_those_of_one_millisecond() {
+    let mut index = Index::default();
+    for n in 0..25u8 {
+        let text = format!("note {n}");
+        let entry = Entry { created_ms: 1_000 + u64::from(n / 10), ..entry(n, &text) };
+        index.insert(&entry).unwrap();
+    }
+    let mut filter = work();
+    let mut seen = Vec::new();
+    loop {
+        let page = index.search("", &filter, Mode::Hybrid, 4);
+        let Some(last) = page.last() else { break };
+        filter.after = Some((last.created_ms, last.id));
+        seen.extend(page.iter().map(|hit| hit.id));
+    }
+    let mut once = seen.clone();
+    once.sort_unstable();
+    once.dedup();
+    assert_eq!((seen.len(), once.len()), (25, 25));
+}

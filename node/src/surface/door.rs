@@ -43,7 +43,10 @@ pub(crate) enum Door {
 impl Door {
     /// The door at `bound`, whose key is `token`.
     pub(crate) fn tcp(bound: SocketAddr, token: &str) -> Self {
-        Self::Tcp { bound, token: Arc::new(blake3::hash(token.as_bytes())) }
+        Self::Tcp {
+            bound,
+            token: Arc::new(blake3::hash(token.as_bytes())),
+        }
     }
 }
 
@@ -73,7 +76,10 @@ fn admit(door: &Door, request: &Request) -> Result<(), Problem> {
 fn check_host(bound: SocketAddr, request: &Request) -> Result<(), Problem> {
     let mut hosts = request.headers().get_all(HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else {
-        return Err(forbidden("bad_host", "the request needs exactly one Host header"));
+        return Err(forbidden(
+            "bad_host",
+            "the request needs exactly one Host header",
+        ));
     };
     // An absolute request target names a host too, and it is the one that RFC 9112 heeds.
     let target = request.uri().authority().map(Authority::as_str);
@@ -81,12 +87,22 @@ fn check_host(bound: SocketAddr, request: &Request) -> Result<(), Problem> {
     if host.to_str().is_ok_and(own) && target.is_none_or(own) {
         return Ok(());
     }
-    Err(forbidden("bad_host", "the Host header does not name this door"))
+    Err(forbidden(
+        "bad_host",
+        "the Host header does not name this door",
+    ))
 }
 
 fn check_origin(bound: SocketAddr, headers: &HeaderMap) -> Result<(), Problem> {
-    let own = |value: &str| value.strip_prefix("http://").is_some_and(|host| is_own(bound, host));
-    let from_here = headers.get_all(ORIGIN).iter().all(|origin| origin.to_str().is_ok_and(own));
+    let own = |value: &str| {
+        value
+            .strip_prefix("http://")
+            .is_some_and(|host| is_own(bound, host))
+    };
+    let from_here = headers
+        .get_all(ORIGIN)
+        .iter()
+        .all(|origin| origin.to_str().is_ok_and(own));
     let same_site = headers
         .get_all(&SEC_FETCH_SITE)
         .iter()
@@ -94,7 +110,10 @@ fn check_origin(bound: SocketAddr, headers: &HeaderMap) -> Result<(), Problem> {
     if from_here && same_site {
         return Ok(());
     }
-    Err(forbidden("bad_origin", "requests from web pages of other origins are refused"))
+    Err(forbidden(
+        "bad_origin",
+        "requests from web pages of other origins are refused",
+    ))
 }
 
 /// Whether `name`, a host with its port, is this door and cannot be another's DNS name.
@@ -103,7 +122,11 @@ fn check_origin(bound: SocketAddr, headers: &HeaderMap) -> Result<(), Problem> {
 /// with `--insecure` is also reached by any literal address, which no DNS answer can rebind.
 fn is_own(bound: SocketAddr, name: &str) -> bool {
     let port = bound.port();
-    let loopback = [format!("127.0.0.1:{port}"), format!("localhost:{port}"), format!("[::1]:{port}")];
+    let loopback = [
+        format!("127.0.0.1:{port}"),
+        format!("localhost:{port}"),
+        format!("[::1]:{port}"),
+    ];
     if loopback.iter().any(|own| own.eq_ignore_ascii_case(name)) {
         return true;
     }
@@ -121,7 +144,9 @@ fn check_token(token: &blake3::Hash, headers: &HeaderMap) -> Result<(), Problem>
     let given = match (values.next(), values.next()) {
         (Some(value), None) => value.to_str().ok().and_then(|value| {
             let (scheme, token) = value.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+            scheme
+                .eq_ignore_ascii_case("bearer")
+                .then_some(token.trim())
         }),
         _ => None,
     };
@@ -139,8 +164,14 @@ fn check_token(token: &blake3::Hash, headers: &HeaderMap) -> Result<(), Problem>
 
 fn check_body(request: &Request) -> Result<(), Problem> {
     let headers = request.headers();
-    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-    if length.and_then(|length| length.parse::<usize>().ok()).unwrap_or(0) > BODY_BYTES_MAX {
+    let length = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok());
+    if length
+        .and_then(|length| length.parse::<usize>().ok())
+        .unwrap_or(0)
+        > BODY_BYTES_MAX
+    {
         return Err(too_large());
     }
     let method = request.method();
@@ -155,7 +186,12 @@ fn check_body(request: &Request) -> Result<(), Problem> {
         return Ok(());
     }
     let message = "the body must be JSON";
-    Err(Problem::new("not_json", 2, message, "send `Content-Type: application/json`"))
+    Err(Problem::new(
+        "not_json",
+        2,
+        message,
+        "send `Content-Type: application/json`",
+    ))
 }
 
 fn is_json(kind: &str) -> bool {
@@ -164,7 +200,12 @@ fn is_json(kind: &str) -> bool {
 }
 
 fn forbidden(code: &str, message: &str) -> Problem {
-    Problem::new(code, 5, message, "only programs on this machine may ask, by its loopback name")
+    Problem::new(
+        code,
+        5,
+        message,
+        "only programs on this machine may ask, by its loopback name",
+    )
 }
 
 #[cfg(test)]

@@ -14,15 +14,22 @@ use tokio::net::TcpListener;
 /// # Errors
 /// `port_taken` or `api_unavailable`.
 pub(super) async fn tcp(api: SocketAddr) -> Result<TcpListener, Problem> {
-    TcpListener::bind(api).await.map_err(|cause| match cause.kind() {
-        ErrorKind::AddrInUse => Problem::new(
-            "port_taken",
-            1,
-            format!("the API's port is taken: something listens on {api} already"),
-            "end it, or choose another: --api 127.0.0.1:0 takes any free port",
-        ),
-        _ => Problem::new("api_unavailable", 1, format!("cannot listen on {api}: {cause}"), ""),
-    })
+    TcpListener::bind(api)
+        .await
+        .map_err(|cause| match cause.kind() {
+            ErrorKind::AddrInUse => Problem::new(
+                "port_taken",
+                1,
+                format!("the API's port is taken: something listens on {api} already"),
+                "end it, or choose another: --api 127.0.0.1:0 takes any free port",
+            ),
+            _ => Problem::new(
+                "api_unavailable",
+                1,
+                format!("cannot listen on {api}: {cause}"),
+                "",
+            ),
+        })
 }
 
 #[cfg(unix)]
@@ -74,11 +81,17 @@ mod unix {
             let listener = UnixListener::bind(path).map_err(unavailable)?;
             fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(unavailable)?;
             let owner = fs::metadata(path).map_err(unavailable)?.uid();
-            Ok(Self { listener, path: path.to_owned(), owner })
+            Ok(Self {
+                listener,
+                path: path.to_owned(),
+                owner,
+            })
         }
 
         fn may(&self, stream: &UnixStream) -> bool {
-            stream.peer_cred().is_ok_and(|peer| [0, self.owner].contains(&peer.uid()))
+            stream
+                .peer_cred()
+                .is_ok_and(|peer| [0, self.owner].contains(&peer.uid()))
         }
     }
 
@@ -123,14 +136,25 @@ mod unix {
             assert!(path.exists(), "a killed process leaves its socket behind");
 
             let socket = OwnerOnly::bind(&path).expect("it replaces the stale one");
-            let mode = fs::metadata(&path).expect("it is there").permissions().mode();
+            let mode = fs::metadata(&path)
+                .expect("it is there")
+                .permissions()
+                .mode();
             assert_eq!(mode & 0o777, 0o600);
 
             let client = UnixStream::connect(&path).await.expect("it listens");
             assert!(socket.may(&client), "its owner may");
-            let foreign = { let mut socket = socket; socket.owner += 1; socket };
+            let foreign = {
+                let mut socket = socket;
+                socket.owner += 1;
+                socket
+            };
             let uid = client.peer_cred().expect("known").uid();
-            assert_eq!(foreign.may(&client), uid == 0, "another user may not, unless root");
+            assert_eq!(
+                foreign.may(&client),
+                uid == 0,
+                "another user may not, unless root"
+            );
 
             drop(foreign);
             assert!(!path.exists(), "nothing is left behind");

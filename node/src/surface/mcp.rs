@@ -99,7 +99,10 @@ impl Agent {
 
 impl ServerHandler for Agent {
     fn get_info(&self) -> ServerConfig {
-        let capabilities = ServerCapabilities::builder().enable_tools().enable_resources().build();
+        let capabilities = ServerCapabilities::builder()
+            .enable_tools()
+            .enable_resources()
+            .build();
         let implementation = Implementation::new("aquifer", env!("CARGO_PKG_VERSION"));
         ServerConfig::new(capabilities)
             .with_server_info(implementation)
@@ -129,7 +132,9 @@ impl ServerHandler for Agent {
             return Err(ErrorData::invalid_params(message, None));
         };
         let answer = self.call(tool, request.arguments.unwrap_or_default()).await;
-        Ok(answer.map_or_else(answers::failed, Answer::into_result).into())
+        Ok(answer
+            .map_or_else(answers::failed, Answer::into_result)
+            .into())
     }
 
     async fn list_resources(
@@ -145,7 +150,9 @@ impl ServerHandler for Agent {
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
-        Ok(ListResourceTemplatesResult::with_all_items(resources::templates()))
+        Ok(ListResourceTemplatesResult::with_all_items(
+            resources::templates(),
+        ))
     }
 
     async fn read_resource(
@@ -153,7 +160,9 @@ impl ServerHandler for Agent {
         request: ReadResourceRequestParams,
         _: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        resources::read(&self.memory, &request.uri).await.map(Into::into)
+        resources::read(&self.memory, &request.uri)
+            .await
+            .map(Into::into)
     }
 }
 
@@ -163,6 +172,10 @@ mod tests {
 
     #[test]
     fn the_instructions_cost_a_model_little() {
-        assert!(INSTRUCTIONS.chars().count() <= 600, "{}", INSTRUCTIONS.chars().count());
+        assert!(
+            INSTRUCTIONS.chars().count() <= 600,
+            "{}",
+            INSTRUCTIONS.chars().count()
+        );
     }
 }

@@ -15,8 +15,8 @@ use crate::{clock, moment};
 use axum::Json;
 use axum::body::Body as Stream;
 use axum::extract::{Path, Query, State};
-use axum::http::header::{CONTENT_TYPE, HeaderName};
 use axum::http::StatusCode;
+use axum::http::header::{CONTENT_TYPE, HeaderName};
 use axum::response::IntoResponse;
 use bytes::Bytes;
 use futures_util::stream;
@@ -43,7 +43,11 @@ pub(super) async fn remember(
 }
 
 fn stored(met: bool) -> StatusCode {
-    if met { StatusCode::CREATED } else { StatusCode::ACCEPTED }
+    if met {
+        StatusCode::CREATED
+    } else {
+        StatusCode::ACCEPTED
+    }
 }
 
 /// Remember up to 256 memories of one topic, all or none.
@@ -59,10 +63,15 @@ pub(super) async fn remember_many(
 ) -> Result<impl IntoResponse, Refusal> {
     if request.len() > BATCH_MAX {
         let message = format!("{} memories are over {BATCH_MAX}", request.len());
-        return Err(Problem::new("batch_too_large", 2, message, "send them in several calls").into());
+        return Err(
+            Problem::new("batch_too_large", 2, message, "send them in several calls").into(),
+        );
     }
     let answer = app.memory.remember_many(request).await?;
-    Ok((stored(answer.iter().all(|one| one.durable.met)), Json(answer)))
+    Ok((
+        stored(answer.iter().all(|one| one.durable.met)),
+        Json(answer),
+    ))
 }
 
 /// List memories, newest first.
@@ -89,10 +98,15 @@ fn list_of(pairs: Vec<(String, String)>) -> Result<List, Problem> {
         match name.as_str() {
             "topic" => list.topic = Some(value),
             "tag" => list.tags.push(value),
-            "since" => list.since = Some(moment::read(&value, clock::now_ms())?),
+            "since" => list.since = Some(moment::read(&value, clock::wall().millis())?),
             "limit" => {
                 let limit = value.parse().map_err(|_| {
-                    Problem::new("bad_request", 2, format!("limit: `{value}` is no number"), "")
+                    Problem::new(
+                        "bad_request",
+                        2,
+                        format!("limit: `{value}` is no number"),
+                        "",
+                    )
                 })?;
                 list.limit = Some(limit);
             }
@@ -123,7 +137,12 @@ pub(super) async fn get(
 
 async fn one(memory: &Memory, id: String) -> Result<MemoryView, Problem> {
     let absent = || Problem::new("not_found", 3, format!("no memory {id}"), "");
-    memory.get(std::slice::from_ref(&id)).await?.into_iter().next().ok_or_else(absent)
+    memory
+        .get(std::slice::from_ref(&id))
+        .await?
+        .into_iter()
+        .next()
+        .ok_or_else(absent)
 }
 
 /// Write a new version of a memory: the fields that are given replace those it has.
@@ -173,7 +192,10 @@ pub(super) async fn delete(
     State(app): State<App>,
     Path(id): Path<String>,
 ) -> Result<Json<Forgotten>, Refusal> {
-    let request = Forget { ids: vec![id], ..Forget::default() };
+    let request = Forget {
+        ids: vec![id],
+        ..Forget::default()
+    };
     Ok(Json(app.memory.forget(request).await?))
 }
 
@@ -240,7 +262,9 @@ pub(super) async fn export(
     let pages = stream::try_unfold(Some(first), move |page: Option<Listed>| {
         let (memory, mut list) = (app.memory.clone(), list.clone());
         async move {
-            let Some(page) = page else { return Ok::<_, Problem>(None) };
+            let Some(page) = page else {
+                return Ok::<_, Problem>(None);
+            };
             let next = match page.next_cursor.clone() {
                 Some(cursor) => {
                     list.cursor = Some(cursor);
@@ -251,7 +275,10 @@ pub(super) async fn export(
             Ok(Some((lines(&page.memories), next)))
         }
     });
-    Ok(([(CONTENT_TYPE, "application/jsonl")], Stream::from_stream(pages)))
+    Ok((
+        [(CONTENT_TYPE, "application/jsonl")],
+        Stream::from_stream(pages),
+    ))
 }
 
 fn lines(memories: &[MemoryView]) -> Bytes {

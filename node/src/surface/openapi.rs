@@ -67,7 +67,10 @@ pub(super) fn routes() -> (Router<App>, String) {
     (status = 200, content_type = "application/json", description = "OpenAPI 3.1"),
 ))]
 async fn openapi(State(app): State<App>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, "application/json")], app.document.to_string())
+    (
+        [(CONTENT_TYPE, "application/json")],
+        app.document.to_string(),
+    )
 }
 
 /// This document as a page.
@@ -113,16 +116,21 @@ fn operations_of(document: &Value) -> Vec<(&str, &str, &str, &Value)> {
     let paths = document["paths"].as_object().into_iter().flatten();
     paths
         .flat_map(|(path, item)| {
-            item.as_object().into_iter().flatten().map(move |(method, operation)| {
-                let tag = operation["tags"][0].as_str().unwrap_or_default();
-                (tag, path.as_str(), method.as_str(), operation)
-            })
+            item.as_object()
+                .into_iter()
+                .flatten()
+                .map(move |(method, operation)| {
+                    let tag = operation["tags"][0].as_str().unwrap_or_default();
+                    (tag, path.as_str(), method.as_str(), operation)
+                })
         })
         .collect()
 }
 
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }
 
 #[cfg(test)]
@@ -184,15 +192,30 @@ mod tests {
         while let Some(value) = open.pop() {
             if let Some(reference) = value.get("$ref").and_then(Value::as_str) {
                 let pointer = reference.strip_prefix('#').expect("a reference within");
-                assert!(document.pointer(pointer).is_some(), "{reference} leads nowhere");
+                assert!(
+                    document.pointer(pointer).is_some(),
+                    "{reference} leads nowhere"
+                );
                 references += 1;
             }
-            open.extend(value.as_object().into_iter().flatten().map(|(_, inner)| inner));
+            open.extend(
+                value
+                    .as_object()
+                    .into_iter()
+                    .flatten()
+                    .map(|(_, inner)| inner),
+            );
             open.extend(value.as_array().into_iter().flatten());
         }
-        assert!(references > 40, "only {references} references: the check would be void");
+        assert!(
+            references > 40,
+            "only {references} references: the check would be void"
+        );
         for (tag, path, method, operation) in operations_of(&document) {
-            assert!(operation["summary"].is_string(), "{method} {path} has no summary");
+            assert!(
+                operation["summary"].is_string(),
+                "{method} {path} has no summary"
+            );
             assert!(!tag.is_empty(), "{method} {path} has no tag");
         }
     }

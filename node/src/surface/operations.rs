@@ -61,7 +61,10 @@ pub(super) async fn invite(
 ))]
 pub(super) async fn stop(State(app): State<App>) -> impl IntoResponse {
     app.stop.cancel();
-    (StatusCode::ACCEPTED, Json(serde_json::json!({ "stopping": true })))
+    (
+        StatusCode::ACCEPTED,
+        Json(serde_json::json!({ "stopping": true })),
+    )
 }
 
 /// Which events are wanted.
@@ -86,13 +89,16 @@ pub(super) async fn events(
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let feed = app.memory.watch();
     let stop = app.stop.clone();
-    let events = stream::unfold((feed, wanted, stop), |(mut feed, wanted, stop)| async move {
-        let event = tokio::select! {
-            event = next_event(&mut feed, &wanted) => event,
-            () = stop.cancelled() => None,
-        };
-        event.map(|event| (Ok(event), (feed, wanted, stop)))
-    });
+    let events = stream::unfold(
+        (feed, wanted, stop),
+        |(mut feed, wanted, stop)| async move {
+            let event = tokio::select! {
+                event = next_event(&mut feed, &wanted) => event,
+                () = stop.cancelled() => None,
+            };
+            event.map(|event| (Ok(event), (feed, wanted, stop)))
+        },
+    );
     Sse::new(events).keep_alive(KeepAlive::default())
 }
 
@@ -116,7 +122,9 @@ async fn next_event(feed: &mut Receiver<Happening>, wanted: &Wanted) -> Option<E
 
 impl Wanted {
     fn covers(&self, happening: &Happening) -> bool {
-        let Some(wanted) = &self.topic else { return true };
+        let Some(wanted) = &self.topic else {
+            return true;
+        };
         let topic = match happening {
             Happening::Memory { memory, .. } => &memory.topic,
             Happening::Forgotten { topic, .. }
@@ -124,9 +132,9 @@ impl Wanted {
             | Happening::Denied { topic, .. } => topic,
             _ => return false,
         };
-        topic.strip_prefix(wanted.as_str()).is_some_and(|rest| {
-            rest.is_empty() || rest.starts_with('/')
-        })
+        topic
+            .strip_prefix(wanted.as_str())
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 }
 
@@ -146,8 +154,14 @@ pub(super) async fn healthz() -> &'static str {
 pub(super) async fn readyz(State(app): State<App>) -> (StatusCode, &'static str) {
     match app.memory.status().await {
         Ok(status) if status.index_ready => (StatusCode::OK, "ready\n"),
-        Ok(_) => (StatusCode::SERVICE_UNAVAILABLE, "the recall index is catching up\n"),
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the node does not answer\n"),
+        Ok(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the recall index is catching up\n",
+        ),
+        Err(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the node does not answer\n",
+        ),
     }
 }
 
@@ -156,5 +170,8 @@ pub(super) async fn readyz(State(app): State<App>) -> (StatusCode, &'static str)
     (status = 200, body = String, content_type = "text/plain"),
 ))]
 pub(super) async fn metrics(State(app): State<App>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.memory.metrics())
+    (
+        [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+        app.memory.metrics(),
+    )
 }

@@ -123,19 +123,30 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
-        let bytes = Bytes::from_request(request, state).await.map_err(|fault| match fault {
-            BytesRejection::FailedToBufferBody(fault)
-                if fault.status() == StatusCode::PAYLOAD_TOO_LARGE =>
-            {
-                too_large()
-            }
-            fault => Problem::new("bad_request", 2, fault.body_text(), ""),
-        })?;
+        let bytes = Bytes::from_request(request, state)
+            .await
+            .map_err(|fault| match fault {
+                BytesRejection::FailedToBufferBody(fault)
+                    if fault.status() == StatusCode::PAYLOAD_TOO_LARGE =>
+                {
+                    too_large()
+                }
+                fault => Problem::new("bad_request", 2, fault.body_text(), ""),
+            })?;
         // An absent body is the request with every field at its default.
-        let text = if bytes.is_empty() { b"{}".as_slice() } else { bytes.as_ref() };
+        let text = if bytes.is_empty() {
+            b"{}".as_slice()
+        } else {
+            bytes.as_ref()
+        };
         serde_json::from_slice(text).map(Self).map_err(|fault| {
             let hint = "see /openapi.json for the fields of this request";
-            Refusal(Problem::new("bad_request", 2, format!("the body: {fault}"), hint))
+            Refusal(Problem::new(
+                "bad_request",
+                2,
+                format!("the body: {fault}"),
+                hint,
+            ))
         })
     }
 }
@@ -159,7 +170,7 @@ mod tests {
         for (code, exit, status) in [
             ("not_found", 3, 404),
             ("policy_refused", 6, 403),
-            ("text_too_large", 2, 413),
+            ("oversize", 2, 413),
             ("unauthorized", 5, 401),
             ("timeout", 124, 504),
             ("store_failed", 1, 500),
@@ -167,7 +178,10 @@ mod tests {
             let sent = Problem::new(code, exit, "what happened", "what to do");
             let response = Refusal(sent.clone()).into_response();
             assert_eq!(response.status().as_u16(), status, "{code}");
-            assert_eq!(response.headers()["content-type"], "application/problem+json");
+            assert_eq!(
+                response.headers()["content-type"],
+                "application/problem+json"
+            );
             let body = axum::body::to_bytes(response.into_body(), BODY_BYTES_MAX)
                 .await
                 .expect("a body in memory");

@@ -28,7 +28,10 @@ pub(super) async fn create(
     State(app): State<App>,
     Body(request): Body<NewTopic>,
 ) -> Result<impl IntoResponse, Refusal> {
-    let topic = app.memory.topic_create(&request.name, request.policy).await?;
+    let topic = app
+        .memory
+        .topic_create(&request.name, request.policy)
+        .await?;
     Ok((StatusCode::CREATED, Json(topic)))
 }
 

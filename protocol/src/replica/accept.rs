@@ -296,14 +296,23 @@ impl<S: Store> Replica<S> {
             Body::Manifest(manifest) if record.header().topic == self.hive_topic => {
                 match self.law.learn_manifest(record, manifest) {
                     Ok(false) => {}
-                    Ok(true) => self.event(Event::MemberLearnt {
-                        node: record.header().writer,
-                    }),
+                    Ok(true) => self.on_member(record.header().writer),
                     Err(why) => self.reject(record, RejectRecord::Law(why)),
                 }
             }
             Body::Memory(_) | Body::Founding(_) | Body::Manifest(_) | Body::Unknown(_) => {}
         }
+    }
+
+    /// A member is known better. A peer that renewed its certificate while connected is judged by
+    /// the new one.
+    fn on_member(&mut self, node: NodeId) {
+        if let (Some(peer), Some(known)) = (self.peers.get_mut(&node), self.law.member(&node))
+            && known.member.grant().not_after > peer.member.grant().not_after
+        {
+            peer.member = known.member.clone();
+        }
+        self.event(Event::MemberLearnt { node });
     }
 
     fn reject(&mut self, record: &Record, why: RejectRecord) {

@@ -80,8 +80,15 @@ impl<S: Store> Replica<S> {
             .law
             .topics()
             .map(|(id, _)| id)
-            .filter(|id| self.is_holder(*id));
+            .filter(|id| self.speaks(*id));
         core::iter::once(self.hive_topic).chain(held).collect()
+    }
+
+    /// Whether this node has anything to do with `topic`: it is to hold it, or has written to it and
+    /// must bring that to those who are.
+    fn speaks(&self, topic: TopicId) -> bool {
+        self.is_holder(topic)
+            || (self.may_hold(topic).is_ok() && self.logs.of_topic(topic).next().is_some())
     }
 
     /// Whether `peer` may be given what we hold of `topic`.
@@ -219,7 +226,7 @@ impl<S: Store> Replica<S> {
             // A topic whose law has not reached us: the hive's topic will bring it.
             return false;
         }
-        self.serves(topic, peer) && self.is_holder(topic)
+        self.serves(topic, peer) && self.speaks(topic)
     }
 
     fn on_clock(&mut self, from: NodeId, clock: Stamp) {

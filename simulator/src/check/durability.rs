@@ -96,6 +96,7 @@ pub(super) fn finish(world: &mut World) {
                         (!excused).then(|| "its body is gone".to_owned())
                     }
                     Ok(None) => Some(format!("safe at {:?}", written.safe)),
+                    Err(_) if world.ledger.rotten.contains_key(&(*node, *id)) => None,
                     Err(why) => Some(why.to_string()),
                 };
                 found.extend(what.map(|what| (topic, *id, *node, what)));

@@ -20,7 +20,11 @@ pub(super) fn on_event(world: &mut World, node: Index, event: &Event) {
     match event {
         Event::Accepted { record, .. } => {
             let (key, seq) = (LogKey::of(record), record.header().seq);
-            let first = *world.evidence.seen.entry((key, seq)).or_insert(record.id());
+            let first = *world
+                .evidence
+                .seen
+                .entry((key, seq))
+                .or_insert_with(|| record.id());
             if first != record.id() {
                 let lowest = world.evidence.forked.entry(key).or_insert(seq);
                 *lowest = seq.min(*lowest);

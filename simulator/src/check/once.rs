@@ -14,10 +14,8 @@ pub(super) fn on_event(world: &mut World, node: Index, event: &Event) {
     let accepted = &mut world.nodes[node].accepted;
     match event {
         Event::Accepted { record, .. } => {
-            if accepted
-                .insert(record.id(), record.header().topic)
-                .is_some()
-            {
+            let before = accepted.insert(record.id(), record.header().topic);
+            if before.is_some() {
                 let what = format!("accepted {} twice", record.id());
                 world.violate(Violation::Twice { node, what });
             }
@@ -54,7 +52,15 @@ fn folded(world: &mut World, node: Index) {
                 .map(|record| record.id())
         })
         .collect();
-    let accepted: BTreeSet<RecordId> = it.accepted.keys().copied().collect();
+    // What rotted and nobody could mend is there, and cannot be read.
+    let unread =
+        |id: &&RecordId| world.ledger.rotten.contains_key(&(node, **id)) && !stored.contains(*id);
+    let accepted: BTreeSet<RecordId> = it
+        .accepted
+        .keys()
+        .filter(|id| !unread(id))
+        .copied()
+        .collect();
     if stored != accepted {
         let more = stored.difference(&accepted).next();
         let less = accepted.difference(&stored).next();

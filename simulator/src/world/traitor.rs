@@ -166,7 +166,7 @@ impl World {
         let len = self.lies.between(1, 3);
         let mut branch: Vec<Record> = Vec::new();
         for _ in 0..len {
-            let last = branch.last().or(stem.last()).cloned();
+            let last = branch.last().or_else(|| stem.last()).cloned();
             branch.push(self.forge(traitor, topic, log, last.as_ref(), future));
         }
         branch

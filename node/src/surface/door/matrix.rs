@@ -32,27 +32,43 @@ impl Door17 {
         let door = Door::tcp(bound, TOKEN);
         let router = router.layer(axum::middleware::from_fn_with_state(door, guard));
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { port: bound.port(), reached }
+        Self {
+            port: bound.port(),
+            reached,
+        }
     }
 
     /// The status and the whole answer to `request`, in which `PORT` and `TOKEN` are filled in.
     async fn ask(&self, request: &str) -> (u16, String) {
-        let request = request.replace("PORT", &self.port.to_string()).replace("TOKEN", TOKEN);
-        let mut stream =
-            TcpStream::connect(("127.0.0.1", self.port)).await.expect("the door is open");
-        stream.write_all(request.as_bytes()).await.expect("it listens");
+        let request = request
+            .replace("PORT", &self.port.to_string())
+            .replace("TOKEN", TOKEN);
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port))
+            .await
+            .expect("the door is open");
+        stream
+            .write_all(request.as_bytes())
+            .await
+            .expect("it listens");
         stream.shutdown().await.expect("it listens");
         let mut answer = Vec::new();
         // A connection reset after the answer is an answer too.
         let _ = stream.read_to_end(&mut answer).await;
         let answer = String::from_utf8_lossy(&answer).into_owned();
-        let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
+        let status = answer
+            .split(' ')
+            .nth(1)
+            .and_then(|code| code.parse().ok())
+            .unwrap_or(0);
         (status, answer)
     }
 }
 
 fn request(line: &str, headers: &[&str]) -> String {
-    format!("{line} HTTP/1.1\r\n{}\r\nConnection: close\r\n\r\n", headers.join("\r\n"))
+    format!(
+        "{line} HTTP/1.1\r\n{}\r\nConnection: close\r\n\r\n",
+        headers.join("\r\n")
+    )
 }
 
 const HOST: &str = "Host: 127.0.0.1:PORT";
@@ -82,11 +98,16 @@ fn rebound() -> Vec<String> {
         "Host: [::ffff:127.0.0.1]:PORT",
         "Host: ",
     ];
-    let mut cases: Vec<String> =
-        hosts.iter().map(|host| request(LIST, &[host, AUTH])).collect();
+    let mut cases: Vec<String> = hosts
+        .iter()
+        .map(|host| request(LIST, &[host, AUTH]))
+        .collect();
     cases.push(request(LIST, &[AUTH]));
     cases.push(request(LIST, &[HOST, "Host: evil.example", AUTH]));
-    cases.push(request("GET http://evil.example/v1/memories", &[HOST, AUTH]));
+    cases.push(request(
+        "GET http://evil.example/v1/memories",
+        &[HOST, AUTH],
+    ));
     cases.push(format!("GET /v1/memories HTTP/1.0\r\n{AUTH}\r\n\r\n"));
     cases
 }
@@ -106,13 +127,22 @@ fn cross_origin() -> Vec<String> {
         "Sec-Fetch-Site: cross-site",
         "Sec-Fetch-Site: same-site",
     ];
-    let mut cases: Vec<String> =
-        origins.iter().map(|origin| request(POST, &[HOST, AUTH, JSON, origin])).collect();
+    let mut cases: Vec<String> = origins
+        .iter()
+        .map(|origin| request(POST, &[HOST, AUTH, JSON, origin]))
+        .collect();
     let own = "Origin: http://127.0.0.1:PORT";
-    cases.push(request(LIST, &[HOST, AUTH, own, "Origin: http://evil.example"]));
+    cases.push(request(
+        LIST,
+        &[HOST, AUTH, own, "Origin: http://evil.example"],
+    ));
     cases.push(request(
         "OPTIONS /v1/memories",
-        &[HOST, "Origin: http://evil.example", "Access-Control-Request-Method: POST"],
+        &[
+            HOST,
+            "Origin: http://evil.example",
+            "Access-Control-Request-Method: POST",
+        ],
     ));
     cases
 }
@@ -128,8 +158,10 @@ fn unauthorised() -> Vec<String> {
         "Authorization: Bearer TOKENTOKEN",
         "Cookie: token=TOKEN",
     ];
-    let mut cases: Vec<String> =
-        tokens.iter().map(|token| request(LIST, &[HOST, token])).collect();
+    let mut cases: Vec<String> = tokens
+        .iter()
+        .map(|token| request(LIST, &[HOST, token]))
+        .collect();
     cases.push(request("GET /v1/memories?token=TOKEN", &[HOST]));
     cases.push(request(LIST, &[HOST, AUTH, "Authorization: Bearer wrong"]));
     cases.push(request("POST /healthz", &[HOST, JSON]));
@@ -148,8 +180,10 @@ fn bodies() -> Vec<(u16, String)> {
         "Content-Type: text/plain; application/json",
         "X-Nothing: here",
     ];
-    let mut cases: Vec<(u16, String)> =
-        kinds.iter().map(|kind| (415, request(POST, &[HOST, AUTH, kind]))).collect();
+    let mut cases: Vec<(u16, String)> = kinds
+        .iter()
+        .map(|kind| (415, request(POST, &[HOST, AUTH, kind])))
+        .collect();
     let two = request(POST, &[HOST, AUTH, JSON, "Content-Type: text/plain"]);
     cases.push((415, two));
     let long = format!("Content-Length: {}", BODY_BYTES_MAX + 1);
@@ -165,15 +199,29 @@ async fn i17_no_hostile_request_changes_or_reveals_anything() {
     cases.extend(cross_origin().into_iter().map(|request| (403, request)));
     cases.extend(unauthorised().into_iter().map(|request| (401, request)));
     cases.extend(bodies());
-    assert!(cases.len() >= 40, "the matrix has only {} cases", cases.len());
+    assert!(
+        cases.len() >= 40,
+        "the matrix has only {} cases",
+        cases.len()
+    );
     for (expected, request) in &cases {
         let (status, answer) = door.ask(request).await;
         // 400 is hyper's own refusal of what is no HTTP: it never reached the guard.
-        assert!(status == *expected || status == 400, "{status} instead of {expected}: {request}");
+        assert!(
+            status == *expected || status == 400,
+            "{status} instead of {expected}: {request}"
+        );
         assert!(!answer.contains(CANARY), "revealed: {request}");
-        assert!(!answer.to_lowercase().contains("access-control"), "CORS: {request}");
+        assert!(
+            !answer.to_lowercase().contains("access-control"),
+            "CORS: {request}"
+        );
     }
-    assert_eq!(door.reached.load(Ordering::SeqCst), 0, "a hostile request reached the router");
+    assert_eq!(
+        door.reached.load(Ordering::SeqCst),
+        0,
+        "a hostile request reached the router"
+    );
 }
 
 #[tokio::test]
@@ -182,10 +230,27 @@ async fn i17_honest_requests_pass_by_each_name_of_the_loopback() {
     let honest = [
         request(LIST, &[HOST, AUTH]),
         request(LIST, &["Host: localhost:PORT", AUTH]),
-        request(LIST, &["Host: LOCALHOST:PORT", "Authorization: bearer TOKEN"]),
-        request(LIST, &["Host: [::1]:PORT", AUTH, "Origin: http://[::1]:PORT"]),
-        request(LIST, &[HOST, AUTH, "Origin: http://localhost:PORT", "Sec-Fetch-Site: none"]),
-        request(POST, &[HOST, AUTH, "Content-Type: application/json; charset=utf-8"]),
+        request(
+            LIST,
+            &["Host: LOCALHOST:PORT", "Authorization: bearer TOKEN"],
+        ),
+        request(
+            LIST,
+            &["Host: [::1]:PORT", AUTH, "Origin: http://[::1]:PORT"],
+        ),
+        request(
+            LIST,
+            &[
+                HOST,
+                AUTH,
+                "Origin: http://localhost:PORT",
+                "Sec-Fetch-Site: none",
+            ],
+        ),
+        request(
+            POST,
+            &[HOST, AUTH, "Content-Type: application/json; charset=utf-8"],
+        ),
         request("DELETE /v1/memories/00", &[HOST, AUTH]),
         request("GET /healthz", &[HOST]),
     ];

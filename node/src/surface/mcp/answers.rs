@@ -5,9 +5,12 @@
 //! `<memory …>` element that names who wrote it where, and no text can close that element early or
 //! open another. The structure carries the notice too, for hosts that show only that.
 
-use crate::api::{Coverage, Forgotten, Hit, Listed, MemoryView, Problem, Recalled, Remembered, Status};
+use crate::api::{
+    Coverage, Forgotten, Hit, Listed, MemoryView, Problem, Recalled, Remembered, Status,
+};
 use crate::moment;
 use rmcp::model::{CallToolResult, ContentBlock};
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -40,7 +43,10 @@ pub(super) fn failed(problem: Problem) -> CallToolResult {
 }
 
 pub(super) fn stored(stored: &Remembered) -> Answer {
-    let mut text = format!("Stored as {} in {}, region {}.", stored.id, stored.topic, stored.region);
+    let mut text = format!(
+        "Stored as {} in {}, region {}.",
+        stored.id, stored.topic, stored.region
+    );
     if stored.deduplicated {
         text = format!("Already known: {} in {}.", stored.id, stored.topic);
     }
@@ -53,7 +59,10 @@ pub(super) fn stored(stored: &Remembered) -> Answer {
             stored.durable.level
         );
     }
-    Answer { text, structure: value(stored) }
+    Answer {
+        text,
+        structure: value(stored),
+    }
 }
 
 pub(super) fn found(found: &Recalled) -> Answer {
@@ -66,24 +75,33 @@ pub(super) fn found(found: &Recalled) -> Answer {
     }
     text += &coverage(&found.coverage);
     let structure =
-        json!({ "notice": NOTICE, "results": found.results, "coverage": found.coverage });
+        json!({ "notice": NOTICE, "results": value(&found.results), "coverage": found.coverage });
     Answer { text, structure }
 }
 
 fn coverage(coverage: &Coverage) -> String {
-    let Coverage { asked, answered, missing } = coverage;
+    let Coverage {
+        asked,
+        answered,
+        missing,
+    } = coverage;
     let mut text = format!("Coverage: {answered} of {asked} nodes.");
     if !missing.is_empty() {
-        let nodes: Vec<String> =
-            missing.iter().map(|node| format!("{} ({})", node.node, node.region)).collect();
+        let nodes: Vec<String> = missing
+            .iter()
+            .map(|node| format!("{} ({})", node.node, node.region))
+            .collect();
         let _ = write!(text, " Missing: {}.", nodes.join(", "));
     }
     text
 }
 
 pub(super) fn shown(memories: &[MemoryView]) -> Answer {
-    let structure = json!({ "notice": NOTICE, "memories": memories });
-    Answer { text: elements(memories), structure }
+    let structure = json!({ "notice": NOTICE, "memories": value(&memories) });
+    Answer {
+        text: elements(memories),
+        structure,
+    }
 }
 
 pub(super) fn listed(listed: &Listed) -> Answer {
@@ -92,7 +110,7 @@ pub(super) fn listed(listed: &Listed) -> Answer {
         let _ = write!(text, "There are more: cursor {cursor}");
     }
     let structure = json!({
-        "notice": NOTICE, "memories": listed.memories, "next_cursor": listed.next_cursor
+        "notice": NOTICE, "memories": value(&listed.memories), "next_cursor": listed.next_cursor
     });
     Answer { text, structure }
 }
@@ -102,7 +120,11 @@ fn elements(memories: &[MemoryView]) -> String {
     for memory in memories {
         element(&mut text, memory, None);
     }
-    if memories.is_empty() { "No memory.\n".to_owned() } else { text }
+    if memories.is_empty() {
+        "No memory.\n".to_owned()
+    } else {
+        text
+    }
 }
 
 /// One memory as data: an element whose attributes say where it comes from.
@@ -119,7 +141,10 @@ pub(super) fn element(out: &mut String, memory: &MemoryView, score: Option<f32>)
         ("created_at", &created_at),
     ];
     for (name, value) in attributes {
-        let value = value.replace('"', "&quot;").replace('<', "&lt;").replace('\n', " ");
+        let value = value
+            .replace('"', "&quot;")
+            .replace('<', "&lt;")
+            .replace('\n', " ");
         let _ = write!(open, " {name}=\"{value}\"");
     }
     if let Some(score) = score {
@@ -144,7 +169,9 @@ fn contained(text: &str) -> String {
     for (at, part) in text.split('<').enumerate() {
         if at > 0 {
             let word = part.trim_start_matches(['/', ' ', '\t', '\n', '\r']);
-            let opens = word.get(..6).is_some_and(|word| word.eq_ignore_ascii_case("memory"));
+            let opens = word
+                .get(..6)
+                .is_some_and(|word| word.eq_ignore_ascii_case("memory"));
             out.push_str(if opens { "&lt;" } else { "<" });
         }
         out.push_str(part);
@@ -160,24 +187,40 @@ pub(super) fn forgotten(forgotten: &Forgotten) -> Answer {
         let pending = forgotten.durable.missing.len();
         format!("{count} memories forgotten; {pending} nodes have yet to confirm.")
     };
-    Answer { text, structure: value(forgotten) }
+    Answer {
+        text,
+        structure: value(forgotten),
+    }
 }
 
 pub(super) fn status(status: &Status) -> Answer {
-    let topics: Vec<&str> = status.topics.iter().map(|topic| topic.name.as_str()).collect();
+    let topics: Vec<&str> = status
+        .topics
+        .iter()
+        .map(|topic| topic.name.as_str())
+        .collect();
     let text = format!(
         "Node {} in {}: {} memories, {} peers. Topics: {}.",
         status.node_id,
         status.region,
         status.memories,
         status.peers.len(),
-        if topics.is_empty() { "none".to_owned() } else { topics.join(", ") }
+        if topics.is_empty() {
+            "none".to_owned()
+        } else {
+            topics.join(", ")
+        }
     );
-    Answer { text, structure: value(status) }
+    Answer {
+        text,
+        structure: value(status),
+    }
 }
 
-fn value(of: &impl serde::Serialize) -> Value {
-    serde_json::to_value(of).expect("an answer is JSON")
+/// As JSON text says it: a score of 0.8 is 0.8, not the nearest `f64` to the nearest `f32`.
+fn value(of: &impl Serialize) -> Value {
+    let text = serde_json::to_string(of).expect("an answer is JSON");
+    serde_json::from_str(&text).expect("it was written by us")
 }
 
 #[cfg(test)]

@@ -64,12 +64,21 @@ const ARGUMENTS: &[(&str, &str, &str)] = &[
 ];
 
 /// Arguments that are moments, in any form of [`moment::read`].
-const MOMENTS: &[&str] =
-    &["since", "until", "as_of", "valid_from", "valid_until", "created_at"];
+const MOMENTS: &[&str] = &[
+    "since",
+    "until",
+    "as_of",
+    "valid_from",
+    "valid_until",
+    "created_at",
+];
 
 /// The listed name of the tool called `name`, if there is one.
 pub(super) fn tool_named(name: &str) -> Option<&'static str> {
-    let alias = TOOLS.iter().find(|(alias, _)| *alias == name).map(|(_, tool)| *tool);
+    let alias = TOOLS
+        .iter()
+        .find(|(alias, _)| *alias == name)
+        .map(|(_, tool)| *tool);
     alias.or_else(|| LISTED.iter().copied().find(|listed| *listed == name))
 }
 
@@ -77,10 +86,7 @@ pub(super) fn tool_named(name: &str) -> Option<&'static str> {
 ///
 /// # Errors
 /// `bad_request` when an argument is given under two names; `bad_time`, `bad_duration`.
-pub(super) fn settle(
-    tool: &str,
-    given: Map<String, Value>,
-) -> Result<Map<String, Value>, Problem> {
+pub(super) fn settle(tool: &str, given: Map<String, Value>) -> Result<Map<String, Value>, Problem> {
     let mut settled = Map::new();
     for (name, value) in given {
         // Hosts fill what the model left out with null.
@@ -94,7 +100,12 @@ pub(super) fn settle(
         let (meant, value) = plain(meant, value)?;
         if settled.insert(meant.to_owned(), value).is_some() {
             let message = format!("`{meant}` is given twice, once as `{name}`");
-            return Err(Problem::new("bad_request", 2, message, format!("give only `{meant}`")));
+            return Err(Problem::new(
+                "bad_request",
+                2,
+                message,
+                format!("give only `{meant}`"),
+            ));
         }
     }
     Ok(settled)
@@ -103,11 +114,13 @@ pub(super) fn settle(
 fn plain(name: &str, value: Value) -> Result<(&str, Value), Problem> {
     Ok(match (name, value) {
         ("ttl", Value::String(text)) => {
-            let until = clock::now_ms().saturating_add(moment::millis_of(moment::read_duration(&text)?));
+            let until = clock::wall()
+                .millis()
+                .saturating_add(moment::millis_of(moment::read_duration(&text)?));
             ("valid_until", until.into())
         }
         (name, Value::String(text)) if MOMENTS.contains(&name) => {
-            (name, moment::read(&text, clock::now_ms())?.into())
+            (name, moment::read(&text, clock::wall().millis())?.into())
         }
         ("tags" | "ids", one @ Value::String(_)) => (name, Value::Array(vec![one])),
         ("metadata", Value::Object(entries)) => {
@@ -131,7 +144,12 @@ pub(super) fn read<T: DeserializeOwned>(
 ) -> Result<T, Problem> {
     serde_json::from_value(Value::Object(settled)).map_err(|fault| {
         let hint = format!("see the arguments of {tool} in tools/list");
-        Problem::new("bad_request", 2, format!("the arguments of {tool}: {fault}"), hint)
+        Problem::new(
+            "bad_request",
+            2,
+            format!("the arguments of {tool}: {fault}"),
+            hint,
+        )
     })
 }
 
@@ -142,7 +160,9 @@ mod tests {
     use serde_json::json;
 
     fn settled<T: DeserializeOwned>(tool: &str, given: Value) -> Result<T, Problem> {
-        let Value::Object(given) = given else { panic!("arguments are an object") };
+        let Value::Object(given) = given else {
+            panic!("arguments are an object")
+        };
         read(tool, settle(tool, given)?)
     }
 
@@ -160,7 +180,14 @@ mod tests {
             assert_eq!(remember.topic.as_deref(), Some("acme"));
             assert_eq!(remember.tags, ["t"]);
         }
-        for name in ["namespace", "project", "group_id", "container_tag", "dataset", "topic"] {
+        for name in [
+            "namespace",
+            "project",
+            "group_id",
+            "container_tag",
+            "dataset",
+            "topic",
+        ] {
             let list: List = settled("memory_list", json!({ name: "acme", "k": 2 })).expect(name);
             assert_eq!((list.topic.as_deref(), list.limit), (Some("acme"), Some(2)));
         }
@@ -172,7 +199,10 @@ mod tests {
     fn times_are_read_in_the_forms_that_models_write() {
         let given = json!({ "query": "", "since": "1970-01-02", "until": 5, "as_of": null });
         let recall: Recall = settled("memory_search", given).expect("read");
-        assert_eq!((recall.since, recall.until, recall.as_of), (Some(86_400_000), Some(5), None));
+        assert_eq!(
+            (recall.since, recall.until, recall.as_of),
+            (Some(86_400_000), Some(5), None)
+        );
         let remember: Remember =
             settled("memory_store", json!({ "text": "x", "ttl": "30d" })).expect("read");
         assert!(remember.valid_until > Some(30 * 86_400_000));
@@ -186,7 +216,11 @@ mod tests {
         let problem = settled::<Recall>("memory_search", json!({ "query": "x", "colour": 1 }))
             .expect_err("unknown");
         assert!(problem.message.contains("colour"), "{}", problem.message);
-        assert!(problem.message.contains("topic"), "it names what is known: {}", problem.message);
+        assert!(
+            problem.message.contains("topic"),
+            "it names what is known: {}",
+            problem.message
+        );
         let twice = settled::<Recall>("memory_search", json!({ "query": "x", "q": "y" }))
             .expect_err("twice");
         assert!(twice.message.contains("twice"));
@@ -195,7 +229,10 @@ mod tests {
     #[test]
     fn every_hidden_tool_stands_for_a_listed_one() {
         for (alias, tool) in TOOLS {
-            assert!(LISTED.contains(tool), "{alias} stands for {tool}, which is not listed");
+            assert!(
+                LISTED.contains(tool),
+                "{alias} stands for {tool}, which is not listed"
+            );
             assert_eq!(tool_named(alias), Some(*tool));
         }
         assert_eq!(tool_named("memory_store"), Some("memory_store"));

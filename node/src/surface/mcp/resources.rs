@@ -46,7 +46,10 @@ pub(super) async fn read(memory: &Memory, uri: &str) -> Result<ReadResourceResul
         TOPICS => json(uri, &memory.topics().await.map_err(absent)?),
         _ => {
             let none = || Problem::new("not_found", 3, format!("there is no {uri}"), "");
-            let id = uri.strip_prefix(MEMORIES).ok_or_else(none).map_err(absent)?;
+            let id = uri
+                .strip_prefix(MEMORIES)
+                .ok_or_else(none)
+                .map_err(absent)?;
             let views = memory.get(&[id.to_owned()]).await.map_err(absent)?;
             let mut text = format!("{NOTICE}\n");
             views.iter().for_each(|view| element(&mut text, view, None));

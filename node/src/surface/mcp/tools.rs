@@ -178,7 +178,13 @@ fn status() -> Tool {
 }
 
 /// `hints` are readOnly, destructive, idempotent; no tool here reaches an open world.
-fn tool(name: &'static str, about: &'static str, hints: [bool; 3], takes: Value, gives: Value) -> Tool {
+fn tool(
+    name: &'static str,
+    about: &'static str,
+    hints: [bool; 3],
+    takes: Value,
+    gives: Value,
+) -> Tool {
     let [read_only, destructive, idempotent] = hints;
     let annotations = ToolAnnotations::new()
         .read_only(read_only)
@@ -234,7 +240,11 @@ mod tests {
     #[test]
     fn the_list_of_tools_costs_a_conversation_under_1700_tokens() {
         let bytes = serde_json::to_vec(&all()).expect("tools are JSON").len();
-        assert!(bytes <= 1_700 * 4, "{bytes} bytes are over the budget of {}", 1_700 * 4);
+        assert!(
+            bytes <= 1_700 * 4,
+            "{bytes} bytes are over the budget of {}",
+            1_700 * 4
+        );
     }
 
     #[test]
@@ -253,7 +263,12 @@ mod tests {
         };
         assert_eq!(hints("memory_store"), [false, false, true, false]);
         assert_eq!(hints("memory_forget"), [false, true, true, false]);
-        for name in ["memory_search", "memory_get", "memory_list", "memory_status"] {
+        for name in [
+            "memory_search",
+            "memory_get",
+            "memory_list",
+            "memory_status",
+        ] {
             assert_eq!(hints(name), [true, false, true, false], "{name}");
         }
         assert_eq!(tools.len(), 6);

@@ -32,10 +32,13 @@ pub(crate) const PROTOCOL: &str = "aquifer-mcp";
 pub(in crate::surface) type Http = StreamableHttpService<Agent, NeverSessionManager>;
 
 /// The service at `/mcp` of a door bound to `bound`.
-pub(in crate::surface) fn http(memory: Memory, bound: SocketAddr, stop: &CancellationToken) -> Http {
+pub(in crate::surface) fn http(
+    memory: Memory,
+    bound: SocketAddr,
+    stop: &CancellationToken,
+) -> Http {
     let port = bound.port();
-    let origins =
-        ["127.0.0.1", "localhost", "[::1]"].map(|host| format!("http://{host}:{port}"));
+    let origins = ["127.0.0.1", "localhost", "[::1]"].map(|host| format!("http://{host}:{port}"));
     let config = StreamableHttpServerConfig::default()
         .with_legacy_session_mode(false)
         .with_json_response(true)
@@ -44,10 +47,17 @@ pub(in crate::surface) fn http(memory: Memory, bound: SocketAddr, stop: &Cancell
         .enforce_origin_validation()
         .with_cancellation_token(stop.child_token());
     // The guard has checked Host; it alone knows which names a door open to the network has.
-    let config =
-        if bound.ip().is_loopback() { config } else { config.disable_allowed_hosts() };
+    let config = if bound.ip().is_loopback() {
+        config
+    } else {
+        config.disable_allowed_hosts()
+    };
     let agent = Agent::new(memory);
-    Http::new(move || Ok(agent.clone()), Arc::new(NeverSessionManager::default()), config)
+    Http::new(
+        move || Ok(agent.clone()),
+        Arc::new(NeverSessionManager::default()),
+        config,
+    )
 }
 
 /// The Model Context Protocol, Streamable HTTP transport, without sessions.
@@ -85,11 +95,16 @@ pub(in crate::surface) async fn stream(
         Problem::new("busy", 1, "too many agents are connected", hint)
     })?;
     tokio::spawn(converse(upgrade, Agent::new(app.memory), app.stop, permit));
-    Ok((StatusCode::SWITCHING_PROTOCOLS, [(CONNECTION, "upgrade"), (UPGRADE, PROTOCOL)]))
+    Ok((
+        StatusCode::SWITCHING_PROTOCOLS,
+        [(CONNECTION, "upgrade"), (UPGRADE, PROTOCOL)],
+    ))
 }
 
 fn is_wanted(headers: &HeaderMap) -> bool {
-    headers.get(UPGRADE).is_some_and(|wanted| wanted.as_bytes() == PROTOCOL.as_bytes())
+    headers
+        .get(UPGRADE)
+        .is_some_and(|wanted| wanted.as_bytes() == PROTOCOL.as_bytes())
 }
 
 async fn converse(
@@ -103,8 +118,7 @@ async fn converse(
         Err(cause) => return tracing::debug!(%cause, "an agent left before it spoke"),
     };
     let (read, write) = tokio::io::split(TokioIo::new(upgraded));
-    let transport =
-        AsyncRwTransport::new_server(read, write).with_max_line_length(BODY_BYTES_MAX);
+    let transport = AsyncRwTransport::new_server(read, write).with_max_line_length(BODY_BYTES_MAX);
     // A child: the end of one conversation must not stop the node.
     match agent.serve_with_ct(transport, stop.child_token()).await {
         Ok(conversation) => {

@@ -76,7 +76,10 @@ impl<S: Store> Replica<S> {
             .and_then(|s| s.fork)
             .map_or(until, |fork| until.min(fork));
         let patient = |w: &Wanted| self.now.since(w.asked) < WANT_PATIENCE && w.peer != from;
-        if until <= height || self.wanted.get(&key).is_some_and(patient) {
+        if until <= height
+            || self.wanted.get(&key).is_some_and(patient)
+            || !self.is_holder(key.topic)
+        {
             return None;
         }
         self.wanted.insert(

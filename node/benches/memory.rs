@@ -1,0 +1,167 @@
+//! What a memory costs, beside what the machine charges for the same bytes: one fdatasync, one
+//! signature. Two nodes of one region on loopback; figures are minimum, median and 99th percentile.
+//!
+//! Run with `cargo bench -p aquifer-node --bench memory`. Nothing is asserted: a timing is not a test.
+
+use aquifer_node::api::{Recall, Remember};
+use aquifer_node::home::Home;
+use aquifer_node::{Node, Up, start};
+use aquifer_protocol::Keys;
+use std::fs::File;
+use std::io::{Seek as _, SeekFrom, Write as _};
+use std::time::{Duration, Instant};
+
+const WRITES: usize = 400;
+const SEARCHES: usize = 400;
+const CROSSINGS: usize = 100;
+const BATCHES: usize = 40;
+
+fn main() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(measure());
+}
+
+async fn measure() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let a = node(folder.path().join("a"), None).await;
+    let invite = a
+        .memory()
+        .invite(Default::default())
+        .await
+        .expect("may invite");
+    let b = node(folder.path().join("b"), Some(invite.ticket)).await;
+    println!(
+        "{:34} {:>10} {:>10} {:>10}   per fdatasync",
+        "", "min", "p50", "p99"
+    );
+    let fdatasync = line("one fdatasync of 4 KiB", syncs(folder.path()), None);
+    line("one signature", signatures(), Some(fdatasync));
+    let mut writes = Vec::new();
+    for i in 0..WRITES {
+        let text = format!(
+            "note {i}: the {} of service {} is {}",
+            WORDS[i % 8],
+            i % 50,
+            i * 7919
+        );
+        writes.push(timed(a.memory().remember(note(text))).await);
+    }
+    line("remember, durable here", writes, Some(fdatasync));
+    let mut batches = Vec::new();
+    for i in 0..BATCHES {
+        let batch = (0..250).map(|j| note(format!("batch {i} entry {j} of the {}", WORDS[j % 8])));
+        batches.push(timed(a.memory().remember_many(batch.collect())).await / 250);
+    }
+    line("remember in batches of 250, each", batches, Some(fdatasync));
+    let mut searches = Vec::new();
+    for i in 0..SEARCHES {
+        let query = format!("{} of service {}", WORDS[i % 8], i % 50);
+        searches.push(timed(a.memory().recall(find(query))).await);
+    }
+    line("recall, hybrid, 10,400 memories", searches, Some(fdatasync));
+    let mut crossings = Vec::new();
+    for i in 0..CROSSINGS {
+        let word = format!("crossing{i}x{}", i * 104_729);
+        let begun = Instant::now();
+        a.memory()
+            .remember(note(word.clone()))
+            .await
+            .expect("remembers");
+        while b
+            .memory()
+            .recall(find(word.clone()))
+            .await
+            .expect("recalls")
+            .results
+            .first()
+            .is_none_or(|hit| hit.memory.text != word)
+        {
+            tokio::time::sleep(Duration::from_micros(200)).await;
+        }
+        crossings.push(begun.elapsed());
+    }
+    line("write on A to recallable on B", crossings, Some(fdatasync));
+    a.stop().await;
+    b.stop().await;
+}
+
+const WORDS: [&str; 8] = [
+    "port",
+    "owner",
+    "region",
+    "version",
+    "password policy",
+    "backup time",
+    "timeout",
+    "endpoint",
+];
+
+fn note(text: String) -> Remember {
+    Remember {
+        text,
+        topic: Some("notes".into()),
+        ..Remember::default()
+    }
+}
+
+fn find(query: String) -> Recall {
+    Recall {
+        query,
+        topic: Some("notes".into()),
+        k: Some(10),
+        ..Recall::default()
+    }
+}
+
+async fn node(home: std::path::PathBuf, ticket: Option<String>) -> Node {
+    let up = Up {
+        home: Some(Home::at(Some(home))),
+        region: ticket.is_none().then(|| "eu".into()),
+        api: Some("127.0.0.1:0".into()),
+        listen: vec!["/ip4/127.0.0.1/udp/0/quic-v1".into()],
+        no_mdns: true,
+        ticket,
+        ..Up::default()
+    };
+    start(up).await.expect("starts")
+}
+
+async fn timed<T, E: std::fmt::Debug>(work: impl Future<Output = Result<T, E>>) -> Duration {
+    let begun = Instant::now();
+    work.await.expect("works");
+    begun.elapsed()
+}
+
+fn syncs(folder: &std::path::Path) -> Vec<Duration> {
+    let mut file = File::create(folder.join("probe")).expect("a file");
+    let once = |_| {
+        let begun = Instant::now();
+        file.seek(SeekFrom::Start(0)).expect("seeks");
+        file.write_all(&[7; 4_096]).expect("writes");
+        file.sync_data().expect("syncs");
+        begun.elapsed()
+    };
+    (0..WRITES).map(once).collect()
+}
+
+fn signatures() -> Vec<Duration> {
+    let keys = Keys::from_secret(&[1; 32]);
+    let once = |i: usize| {
+        let begun = Instant::now();
+        std::hint::black_box(keys.sign(&i.to_le_bytes()));
+        begun.elapsed()
+    };
+    (0..WRITES).map(once).collect()
+}
+
+/// Prints a line and returns its median.
+fn line(what: &str, mut times: Vec<Duration>, unit: Option<Duration>) -> Duration {
+    times.sort_unstable();
+    let (p50, p99) = (times[times.len() / 2], times[times.len() * 99 / 100]);
+    let ratio = unit.map_or(1.0, |unit| p50.as_secs_f64() / unit.as_secs_f64());
+    println!(
+        "{what:34} {:>10.2?} {p50:>10.2?} {p99:>10.2?}   {ratio:.2}",
+        times[0]
+    );
+    p50
+}

@@ -1,0 +1,24 @@
+//! Stories: two to five real replicas in memory, driven by hand. A test's name is its specification.
+//!
+//! Not here: storms of faults (the simulator), the byte formats (`tests/tests/compatibility.rs`).
+
+#[path = "stories/catching_up.rs"]
+mod catching_up;
+#[path = "stories/disks.rs"]
+mod disks;
+#[path = "stories/erasing.rs"]
+mod erasing;
+#[path = "stories/forks.rs"]
+mod forks;
+#[path = "stories/garbage.rs"]
+mod garbage;
+#[path = "stories/hive.rs"]
+mod hive;
+#[path = "stories/laws_of_topics.rs"]
+mod laws_of_topics;
+#[path = "stories/liars.rs"]
+mod liars;
+#[path = "stories/receipts.rs"]
+mod receipts;
+#[path = "stories/times.rs"]
+mod times;

@@ -1,0 +1,646 @@
+//! A hive in a test's memory: real replicas, tied by hand, with time as an argument.
+//!
+//! Every output of one node becomes an input of another, as the bytes of a frame or as an open
+//! message. A puppet is a member without a replica: a test moves its hands and reads what it hears.
+//!
+//! Not here: loss, crashes in the middle of a commit, chance (the simulator has them).
+
+use aquifer_protocol::body::{Erase, Manifest, Memory, Revision};
+use aquifer_protocol::certificate::role;
+use aquifer_protocol::log::{self, LogKey, LogState};
+use aquifer_protocol::record::Header;
+use aquifer_protocol::{
+    AgentId, Body, Chain, Command, CommandId, Durability, Event, Expect, Grant, HiveId, Input,
+    Kind, LogId, MemStore, Member, Message, NodeId, Output, Policy, Record, RecordId, Replica,
+    Reply, Seed, Seq, Settings, Stamp, Table, Time, TopicId, TopicName,
+};
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+pub(crate) use aquifer_protocol::Keys;
+
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+/// More than a round of sync with its jitter.
+pub(crate) const ROUND: Duration = Duration::from_secs(12);
+/// Messages that go to and fro more often than this never end.
+const TURNS_MAX: usize = 20_000;
+
+/// A node's place in the hive.
+pub(crate) type Index = usize;
+
+pub(crate) struct Hive {
+    pub(crate) root: Keys,
+    pub(crate) now: Time,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) carried: Traffic,
+    /// Whether messages travel as bytes; else they are handed over open.
+    pub(crate) as_frames: bool,
+    links: BTreeSet<(Index, Index)>,
+    commands: u64,
+}
+
+pub(crate) struct Node {
+    pub(crate) keys: Keys,
+    pub(crate) member: Member,
+    pub(crate) events: Vec<Event>,
+    /// What a puppet was told.
+    pub(crate) heard: Vec<Message>,
+    /// By how much its clock is ahead of the hive's.
+    pub(crate) ahead: Duration,
+    replica: Option<Replica<MemStore>>,
+    replies: BTreeMap<CommandId, Reply>,
+    inbox: VecDeque<(NodeId, Message)>,
+}
+
+/// What went over the wire, counted in frames' bytes.
+#[derive(Default, Debug)]
+pub(crate) struct Traffic {
+    /// By message: how many, and their bytes.
+    pub(crate) by_name: BTreeMap<String, (usize, usize)>,
+}
+
+impl Traffic {
+    pub(crate) fn bytes_of(&self, names: &[&str]) -> usize {
+        let of = |name: &&str| self.by_name.get(*name).map_or(0, |(_, bytes)| *bytes);
+        names.iter().map(of).sum()
+    }
+
+    pub(crate) fn count_of(&self, name: &str) -> usize {
+        self.by_name.get(name).map_or(0, |(count, _)| *count)
+    }
+
+    /// All bytes that are not records.
+    pub(crate) fn talk(&self) -> usize {
+        let all: usize = self.by_name.values().map(|(_, bytes)| bytes).sum();
+        all - self.bytes_of(&["Records"])
+    }
+
+    fn note(&mut self, message: &Message) {
+        let slot = self.by_name.entry(name_of(message)).or_default();
+        slot.0 += 1;
+        slot.1 += message.to_bytes().len();
+    }
+}
+
+/// The name of a message's type.
+pub(crate) fn name_of(message: &Message) -> String {
+    let text = format!("{message:?}");
+    text.chars()
+        .take_while(char::is_ascii_alphanumeric)
+        .collect()
+}
+
+/// A member of the hive of `root` in `region`, below an authority for that region. `edit` may
+/// change what its own certificate grants.
+pub(crate) fn certify(root: &Keys, keys: &Keys, region: &str, edit: impl Fn(&mut Grant)) -> Member {
+    let secret = aquifer_protocol::identity::digest("authority", &[region.as_bytes()]);
+    let authority = Keys::from_secret(&secret);
+    let hive = HiveId(root.public());
+    let grant = |subject: NodeId, may_issue| Grant {
+        hive,
+        subject,
+        region: region.parse().ok(),
+        topics: None,
+        roles: role::ALL,
+        may_issue,
+        not_before: 0,
+        not_after: u64::MAX,
+        serial: 1,
+    };
+    let mut leaf = grant(keys.node(), false);
+    edit(&mut leaf);
+    let top = Chain::rooted(root, grant(authority.node(), true));
+    top.extended(&authority, leaf)
+        .check(&hive)
+        .expect("a good chain")
+}
+
+pub(crate) fn name(topic: &str) -> TopicName {
+    topic.parse().expect("a legal name")
+}
+
+/// Open to every member, resting only in `regions`.
+pub(crate) fn within(regions: &[&str]) -> Policy {
+    let parsed = regions.iter().map(|r| r.parse().expect("a legal region"));
+    Policy::within(aquifer_protocol::Regions::only(parsed))
+}
+
+impl Default for Hive {
+    fn default() -> Self {
+        Self {
+            root: Keys::from_secret(&[1; 32]),
+            now: Time::from_millis(1_790_000_000_000),
+            nodes: Vec::new(),
+            carried: Traffic::default(),
+            as_frames: true,
+            links: BTreeSet::new(),
+            commands: 0,
+        }
+    }
+}
+
+/// Building and tying.
+impl Hive {
+    /// A hive of nodes in `regions`, every one connected to every other, `topic` founded by the first.
+    pub(crate) fn of(regions: &[&str], topic: &str, policy: Policy) -> Self {
+        let mut hive = Self::default();
+        for region in regions {
+            hive.adds(region);
+        }
+        hive.founds(0, topic, policy);
+        for a in 0..regions.len() {
+            for b in a + 1..regions.len() {
+                hive.connects(a, b);
+            }
+        }
+        hive.rounds(2);
+        hive
+    }
+
+    pub(crate) fn id(&self) -> HiveId {
+        HiveId(self.root.public())
+    }
+
+    pub(crate) fn topic(&self, topic: &str) -> TopicId {
+        name(topic).id(&self.id())
+    }
+
+    pub(crate) fn adds(&mut self, region: &str) -> Index {
+        self.adds_with(region, |_| {})
+    }
+
+    pub(crate) fn adds_with(&mut self, region: &str, edit: impl Fn(&mut Grant)) -> Index {
+        let i = self.puppet_with(region, edit);
+        self.starts(i, MemStore::default(), i as u64);
+        i
+    }
+
+    /// A member without a replica.
+    pub(crate) fn puppet(&mut self, region: &str) -> Index {
+        self.puppet_with(region, |_| {})
+    }
+
+    pub(crate) fn puppet_with(&mut self, region: &str, edit: impl Fn(&mut Grant)) -> Index {
+        let secret = aquifer_protocol::identity::digest("node", &[&[self.nodes.len() as u8]]);
+        let keys = Keys::from_secret(&secret);
+        let member = certify(&self.root, &keys, region, edit);
+        self.nodes.push(Node {
+            keys,
+            member,
+            events: Vec::new(),
+            heard: Vec::new(),
+            ahead: Duration::ZERO,
+            replica: None,
+            replies: BTreeMap::new(),
+            inbox: VecDeque::new(),
+        });
+        self.nodes.len() - 1
+    }
+
+    /// A second machine with the keys and a copy of the store of `of`.
+    pub(crate) fn clones(&mut self, of: Index) -> Index {
+        let (keys, member) = (self.nodes[of].keys.clone(), self.nodes[of].member.clone());
+        let store = self.replica(of).store().clone();
+        let i = self.puppet("eu");
+        (self.nodes[i].keys, self.nodes[i].member) = (keys, member);
+        self.starts(i, store, 1_000 + i as u64);
+        i
+    }
+
+    pub(crate) fn starts(&mut self, i: Index, store: MemStore, seed: u64) {
+        let node = &self.nodes[i];
+        let settings = Settings {
+            hive: self.id(),
+            member: Some(node.member.clone()),
+        };
+        let seed = Seed::from_number(seed);
+        let replica = Replica::open(node.keys.clone(), settings, store, seed, self.time(i))
+            .expect("a store of this node");
+        let manifest = self.manifest(i);
+        self.nodes[i].replica = Some(replica);
+        self.commands(i, Command::Announce { manifest });
+    }
+
+    /// Stops a node; what it committed is all that is left.
+    pub(crate) fn stops(&mut self, i: Index) -> MemStore {
+        for j in self.neighbours(i) {
+            self.disconnects(i, j);
+        }
+        self.nodes[i].inbox.clear();
+        self.nodes[i].replica.take().expect("it runs").into_store()
+    }
+
+    /// Stops a node, changes its store, and starts it again where it was connected.
+    pub(crate) fn restarts(&mut self, i: Index, change: impl FnOnce(&mut MemStore)) {
+        let neighbours = self.neighbours(i);
+        let mut store = self.stops(i);
+        change(&mut store);
+        self.starts(i, store, 2_000 + i as u64);
+        for j in neighbours {
+            self.connects(i, j);
+        }
+    }
+
+    pub(crate) fn manifest(&self, i: Index) -> Manifest {
+        Manifest {
+            chain: self.nodes[i].member.chain().to_vec().into(),
+            addresses: vec!["/ip4/127.0.0.1/udp/1/quic-v1".into()],
+            agent: "aquifer/test".into(),
+            storage_bytes: 0,
+            gpu_bytes: 0,
+            models: Vec::new(),
+            up_since: 0,
+        }
+    }
+
+    pub(crate) fn connects(&mut self, a: Index, b: Index) {
+        self.links.insert((a.min(b), a.max(b)));
+        for (at, other) in [(a, b), (b, a)] {
+            let member = self.nodes[other].member.clone();
+            self.beats(at, vec![Input::PeerUp { member }]);
+        }
+        self.settles();
+    }
+
+    pub(crate) fn disconnects(&mut self, a: Index, b: Index) {
+        self.links.remove(&(a.min(b), a.max(b)));
+        for (at, other) in [(a, b), (b, a)] {
+            let peer = self.nodes[other].keys.node();
+            self.beats(at, vec![Input::PeerDown { peer }]);
+        }
+        self.settles();
+    }
+
+    fn neighbours(&self, i: Index) -> Vec<Index> {
+        let other = |(a, b): &(Index, Index)| match i {
+            i if i == *a => Some(*b),
+            i if i == *b => Some(*a),
+            _ => None,
+        };
+        self.links.iter().filter_map(other).collect()
+    }
+}
+
+/// Running.
+impl Hive {
+    fn time(&self, i: Index) -> Time {
+        self.now + self.nodes[i].ahead
+    }
+
+    /// One beat of a node: handle, commit, let go.
+    pub(crate) fn beats(&mut self, i: Index, inputs: Vec<Input>) {
+        let now = self.time(i);
+        let Some(mut replica) = self.nodes[i].replica.take() else {
+            return;
+        };
+        for input in inputs {
+            replica.handle(now, input);
+        }
+        replica.commit().expect("memory does not fail");
+        while let Some(output) = replica.poll_output() {
+            match output {
+                Output::Send { to, message } => self.carries(i, to, message),
+                Output::Reply { to, reply } => {
+                    self.nodes[i].replies.insert(to, reply);
+                }
+                Output::Event(event) => self.nodes[i].events.push(event),
+            }
+        }
+        self.nodes[i].replica = Some(replica);
+    }
+
+    fn carries(&mut self, from: Index, to: NodeId, message: Message) {
+        let there = self.neighbours(from);
+        if let Some(j) = there.into_iter().find(|j| self.nodes[*j].keys.node() == to) {
+            self.carried.note(&message);
+            let from = self.nodes[from].keys.node();
+            self.nodes[j].inbox.push_back((from, message));
+        }
+    }
+
+    /// Carries messages until no node has anything more to say.
+    pub(crate) fn settles(&mut self) {
+        for _ in 0..TURNS_MAX {
+            if self.nodes.iter().all(|node| node.inbox.is_empty()) {
+                return;
+            }
+            for i in 0..self.nodes.len() {
+                let inbox = core::mem::take(&mut self.nodes[i].inbox);
+                if self.nodes[i].replica.is_none() {
+                    self.nodes[i]
+                        .heard
+                        .extend(inbox.into_iter().map(|(_, message)| message));
+                    continue;
+                }
+                let inputs = inbox
+                    .into_iter()
+                    .map(|(from, message)| self.input(from, message));
+                let inputs = inputs.collect::<Vec<_>>();
+                if !inputs.is_empty() {
+                    self.beats(i, inputs);
+                }
+            }
+        }
+        panic!("the hive never settles: {:?}", self.carried);
+    }
+
+    fn input(&self, from: NodeId, message: Message) -> Input {
+        if self.as_frames {
+            let bytes = message.to_bytes().into();
+            Input::Frame { from, bytes }
+        } else {
+            Input::Message { from, message }
+        }
+    }
+
+    pub(crate) fn passes(&mut self, time: Duration) {
+        self.now = self.now + time;
+        for i in 0..self.nodes.len() {
+            self.beats(i, vec![Input::Tick]);
+        }
+        self.settles();
+    }
+
+    /// So many rounds of sync between all that are connected.
+    pub(crate) fn rounds(&mut self, count: usize) {
+        for _ in 0..count {
+            self.passes(ROUND);
+        }
+    }
+
+    /// A puppet (or a node, lying) says something to a node.
+    pub(crate) fn says(&mut self, from: Index, to: Index, message: Message) {
+        let from = self.nodes[from].keys.node();
+        self.nodes[to].inbox.push_back((from, message));
+        self.settles();
+    }
+
+    /// The same in raw bytes.
+    pub(crate) fn sends_bytes(&mut self, from: Index, to: Index, bytes: Vec<u8>) {
+        let from = self.nodes[from].keys.node();
+        self.beats(
+            to,
+            vec![Input::Frame {
+                from,
+                bytes: bytes.into(),
+            }],
+        );
+        self.settles();
+    }
+}
+
+/// Asking.
+impl Hive {
+    pub(crate) fn commands(&mut self, i: Index, command: Command) -> CommandId {
+        self.commands += 1;
+        let id = CommandId(self.commands);
+        self.beats(i, vec![Input::Command { id, command }]);
+        self.settles();
+        id
+    }
+
+    pub(crate) fn reply(&self, i: Index, id: CommandId) -> Option<&Reply> {
+        self.nodes[i].replies.get(&id)
+    }
+
+    fn answered(&mut self, i: Index, command: Command) -> Reply {
+        let id = self.commands(i, command);
+        self.reply(i, id).expect("it is answered at once").clone()
+    }
+
+    pub(crate) fn founds(&mut self, i: Index, topic: &str, policy: Policy) {
+        self.governs(i, topic, policy, Expect::New);
+    }
+
+    pub(crate) fn amends(&mut self, i: Index, topic: &str, policy: Policy) {
+        self.governs(i, topic, policy, Expect::Known);
+    }
+
+    fn governs(&mut self, i: Index, topic: &str, policy: Policy, expect: Expect) {
+        let command = Command::Govern {
+            topic: name(topic),
+            policy,
+            expect,
+        };
+        let reply = self.answered(i, command);
+        assert!(matches!(reply, Reply::Governed { .. }), "{reply:?}");
+    }
+
+    pub(crate) fn tries(&mut self, i: Index, topic: &str, bodies: Vec<Body>) -> Reply {
+        let command = self.write(i, topic, bodies, Durability::Local);
+        self.answered(i, command)
+    }
+
+    pub(crate) fn write(
+        &self,
+        i: Index,
+        topic: &str,
+        bodies: Vec<Body>,
+        durability: Durability,
+    ) -> Command {
+        let author = AgentId(self.nodes[i].keys.public());
+        Command::Write {
+            topic: name(topic),
+            author,
+            bodies,
+            durability,
+        }
+    }
+
+    /// Writes and returns the records' ids.
+    pub(crate) fn writes(&mut self, i: Index, topic: &str, bodies: Vec<Body>) -> Vec<RecordId> {
+        match self.tries(i, topic, bodies) {
+            Reply::Written { ids, .. } => ids,
+            other => panic!("it was not written: {other:?}"),
+        }
+    }
+
+    pub(crate) fn remembers(&mut self, i: Index, topic: &str, text: &str) -> RecordId {
+        self.writes(i, topic, vec![Body::Memory(Memory::of(text))])[0]
+    }
+
+    pub(crate) fn revises(&mut self, i: Index, topic: &str, of: RecordId, text: &str) -> RecordId {
+        let revision = Revision {
+            of,
+            replaces: vec![of],
+            memory: Memory::of(text),
+        };
+        self.writes(i, topic, vec![Body::Revision(revision)])[0]
+    }
+
+    pub(crate) fn erases(&mut self, i: Index, id: RecordId) {
+        let author = AgentId(self.nodes[i].keys.public());
+        let command = Command::Erase {
+            ids: vec![id],
+            author,
+            durability: Durability::Local,
+        };
+        let reply = self.answered(i, command);
+        assert!(matches!(reply, Reply::Written { .. }), "{reply:?}");
+    }
+}
+
+/// Looking.
+impl Hive {
+    pub(crate) fn replica(&self, i: Index) -> &Replica<MemStore> {
+        self.nodes[i].replica.as_ref().expect("it runs")
+    }
+
+    pub(crate) fn summary(&mut self, i: Index, topic: &str) -> ([u8; 16], u32) {
+        let topic = self.topic(topic);
+        self.nodes[i]
+            .replica
+            .as_mut()
+            .expect("it runs")
+            .summary(topic)
+    }
+
+    #[track_caller]
+    pub(crate) fn agree(&mut self, topic: &str, nodes: &[Index]) {
+        let first = (self.summary(nodes[0], topic), self.texts(nodes[0], topic));
+        for i in &nodes[1..] {
+            let other = (self.summary(*i, topic), self.texts(*i, topic));
+            assert_eq!(other, first, "node {i} and node {} on {topic}", nodes[0]);
+        }
+    }
+
+    pub(crate) fn logs(&self, i: Index, topic: &str) -> Vec<(LogKey, LogState)> {
+        let of = self.replica(i).logs().of_topic(self.topic(topic));
+        of.map(|(key, state)| (*key, *state)).collect()
+    }
+
+    /// The records of a topic that a node can read.
+    pub(crate) fn records(&self, i: Index, topic: &str) -> Vec<Record> {
+        let store = self.replica(i).store();
+        let mut found = Vec::new();
+        for (_, state) in self.logs(i, topic) {
+            let read = |seq| log::record_at(store, state.number, seq).ok().flatten();
+            found.extend((0..state.height).filter_map(read));
+        }
+        found
+    }
+
+    /// The texts of a topic's memories and revisions that a node has bodies of.
+    pub(crate) fn texts(&self, i: Index, topic: &str) -> BTreeSet<String> {
+        self.records(i, topic).iter().filter_map(text_of).collect()
+    }
+
+    pub(crate) fn text(&self, i: Index, id: RecordId) -> Option<String> {
+        let found = log::record_by_id(self.replica(i).store(), &id).expect("readable");
+        text_of(&found?)
+    }
+
+    pub(crate) fn events(&mut self, i: Index) -> Vec<Event> {
+        core::mem::take(&mut self.nodes[i].events)
+    }
+
+    /// A record signed by a member, as a liar would: nothing but its form is right by itself.
+    pub(crate) fn signs(&self, i: Index, place: Place<'_>, body: &Body) -> Record {
+        let (kind, bytes) = body.to_bytes().expect("within limits");
+        let member = &self.nodes[i].member;
+        let header = Header {
+            version: 1,
+            topic: place.topic,
+            writer: member.node(),
+            log: LogId(place.log),
+            seq: place.seq,
+            prev: place.after.map_or(RecordId([0; 32]), Record::id),
+            stamp: place.stamp.unwrap_or(Stamp::at(self.now)),
+            kind,
+            author: AgentId(member.node().0),
+            policy_epoch: u64::from(kind == Kind::MEMORY),
+            cap_hash: member.cap_hash(),
+            body_len: 0,
+            body_hash: [0; 32],
+        };
+        Record::author(&self.nodes[i].keys, header, [7; 16], &bytes).expect("short")
+    }
+
+    /// A memory at a place.
+    pub(crate) fn signs_text(&self, i: Index, place: Place<'_>, text: &str) -> Record {
+        self.signs(i, place, &Body::Memory(Memory::of(text)))
+    }
+
+    /// A puppet shows its certificate to all, by a manifest in a log of its own.
+    pub(crate) fn introduces(&mut self, puppet: Index, to: Index) {
+        let topic = TopicName::hive().id(&self.id());
+        let body = Body::Manifest(self.manifest(puppet));
+        let record = self.signs(puppet, Place::first(topic, 0), &body);
+        self.says(puppet, to, records(topic, vec![record]));
+    }
+}
+
+/// Where a record is to stand.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) topic: TopicId,
+    pub(crate) log: u64,
+    pub(crate) seq: Seq,
+    pub(crate) after: Option<&'a Record>,
+    pub(crate) stamp: Option<Stamp>,
+}
+
+impl<'a> Place<'a> {
+    pub(crate) fn first(topic: TopicId, log: u64) -> Self {
+        Self {
+            topic,
+            log,
+            seq: 0,
+            after: None,
+            stamp: None,
+        }
+    }
+
+    pub(crate) fn after(record: &'a Record) -> Self {
+        let header = record.header();
+        let (topic, log, seq) = (header.topic, header.log.0, header.seq + 1);
+        Self {
+            topic,
+            log,
+            seq,
+            after: Some(record),
+            stamp: None,
+        }
+    }
+
+    pub(crate) fn at(self, stamp: Stamp) -> Self {
+        Self {
+            stamp: Some(stamp),
+            ..self
+        }
+    }
+}
+
+pub(crate) fn records(topic: TopicId, run: Vec<Record>) -> Message {
+    Message::Records {
+        topic,
+        runs: vec![run],
+    }
+}
+
+pub(crate) fn erase(ids: &[RecordId]) -> Body {
+    Body::Erase(Erase { ids: ids.to_vec() })
+}
+
+fn text_of(record: &Record) -> Option<String> {
+    match Body::open(record.header().kind, &record.body()?) {
+        Ok(Body::Memory(memory)) => Some(memory.text),
+        Ok(Body::Revision(revision)) => Some(revision.memory.text),
+        _ => None,
+    }
+}
+
+/// Changes one byte of a stored record's body.
+pub(crate) fn rot(store: &mut MemStore, number: u64, seq: Seq) {
+    use aquifer_protocol::{Batch, Store as _};
+    let place = log::record_key(number, seq).to_vec();
+    let mut value = store
+        .get(Table::Records, &place)
+        .expect("memory")
+        .expect("there")
+        .to_vec();
+    *value.last_mut().expect("not empty") ^= 1;
+    let mut batch = Batch::default();
+    batch.put(Table::Records, place, value);
+    store.apply(batch).expect("memory");
+}

@@ -1,0 +1,241 @@
+//! Laws of topics: how they spread, meet and narrow, and what they do to data (I3).
+
+use crate::hive::*;
+use aquifer_protocol::event::Refusal;
+use aquifer_protocol::{Denial, Event, Policy, Reply, TopicName};
+use std::collections::BTreeSet;
+
+/// A node that hears of a topic's data before it knows the topic's law says nothing and keeps
+/// nothing; once the law is there, the data follows by itself.
+#[test]
+fn data_waits_for_its_law() {
+    let mut hive = Hive::default();
+    let (a, b) = (hive.adds("eu"), hive.adds("eu"));
+    let early = hive.puppet("eu");
+    hive.founds(a, "notes", Policy::open());
+    hive.remembers(a, "notes", "lawful");
+    let topic = hive.topic("notes");
+    let record = hive.records(a, "notes")[0].clone();
+    hive.connects(early, b);
+    hive.nodes[early].heard.clear();
+    let (digest, logs) = hive.summary(a, "notes");
+    let clock = aquifer_protocol::Stamp::at(hive.now);
+    hive.says(
+        early,
+        b,
+        aquifer_protocol::Message::Summary {
+            topic,
+            digest,
+            logs,
+            clock,
+        },
+    );
+    hive.says(early, b, records(topic, vec![record]));
+    assert!(
+        hive.nodes[early].heard.is_empty(),
+        "{:?}",
+        hive.nodes[early].heard
+    );
+    assert!(hive.logs(b, "notes").is_empty());
+    hive.connects(a, b);
+    hive.rounds(1);
+    hive.agree("notes", &[a, b]);
+    assert!(hive.texts(b, "notes").contains("lawful"));
+}
+
+#[test]
+fn three_founders_that_had_not_met_narrow_each_other() {
+    let mut hive = Hive::default();
+    let nodes = [hive.adds("eu"), hive.adds("eu/fr"), hive.adds("us")];
+    let policies = [
+        within(&["eu", "us"]),
+        within(&["eu", "ap"]),
+        within(&["eu/fr", "us", "eu/de"]),
+    ];
+    for (i, policy) in nodes.iter().zip(policies) {
+        hive.founds(*i, "notes", policy);
+        hive.remembers(*i, "notes", &format!("by {i}"));
+        hive.passes(SECOND);
+    }
+    for (a, b) in [(0, 1), (1, 2), (0, 2)] {
+        hive.connects(a, b);
+    }
+    hive.rounds(4);
+    for i in nodes {
+        let law = hive
+            .replica(i)
+            .law()
+            .named(&name("notes"))
+            .expect("known")
+            .clone();
+        let allowed = law.policy().location.allowed_regions.to_string();
+        assert_eq!(allowed, "[eu/de, eu/fr]", "node {i}");
+        assert_eq!(law.founders.len(), 3);
+    }
+    assert_eq!(
+        hive.texts(0, "notes"),
+        BTreeSet::new(),
+        "eu itself is no longer allowed"
+    );
+    assert_eq!(hive.texts(2, "notes"), BTreeSet::new());
+    assert!(hive.texts(1, "notes").contains("by 1"));
+}
+
+/// Nodes whose policies all let all of them in keep every memory, whatever law it was written under.
+#[test]
+fn what_two_founders_wrote_before_they_met_is_kept_where_both_allow_it() {
+    let mut hive = Hive::default();
+    let nodes = [hive.adds("eu"), hive.adds("us")];
+    for (i, regions) in [(0, ["eu", "us", "ap"]), (1, ["eu", "us", "af"])] {
+        hive.founds(i, "notes", within(&regions));
+        hive.remembers(i, "notes", &format!("by {i}"));
+        hive.passes(SECOND);
+    }
+    hive.connects(0, 1);
+    hive.rounds(4);
+    hive.agree("notes", &nodes);
+    assert_eq!(hive.texts(0, "notes").len(), 2);
+}
+
+#[test]
+fn a_law_that_narrows_takes_the_data_from_those_it_excludes() {
+    let mut hive = Hive::of(&["eu", "us", "eu/fr"], "notes", within(&["eu", "us"]));
+    let id = hive.remembers(1, "notes", "a canary");
+    hive.rounds(1);
+    assert!((0..3).all(|i| hive.text(i, id).is_some()));
+    hive.amends(0, "notes", within(&["eu"]));
+    hive.rounds(2);
+    assert_eq!(hive.logs(1, "notes"), []);
+    let left = format!("{:?}", hive.replica(1).store());
+    assert!(!left.contains("a canary"), "a byte of it is left");
+    assert!(
+        format!("{:?}", hive.replica(0).store()).contains("a canary"),
+        "a control"
+    );
+    let told = hive.events(1);
+    let gone = |e: &Event| {
+        matches!(
+            e,
+            Event::Withdrawn {
+                denial: Denial::Region { .. },
+                ..
+            }
+        )
+    };
+    assert_eq!(told.iter().filter(|e| gone(e)).count(), 1);
+    let reply = hive.tries(1, "notes", vec![]);
+    assert!(
+        matches!(
+            reply,
+            Reply::Refused(Refusal::Denied(Denial::Region { .. }))
+        ),
+        "{reply:?}"
+    );
+    for i in [0, 2] {
+        assert_eq!(
+            hive.text(i, id).as_deref(),
+            Some("a canary"),
+            "node {i} keeps it"
+        );
+    }
+    hive.amends(0, "notes", within(&["eu", "us"]));
+    hive.rounds(2);
+    hive.agree("notes", &[0, 1, 2]);
+    hive.remembers(1, "notes", "back again");
+    hive.rounds(1);
+    hive.agree("notes", &[0, 1, 2]);
+    assert!(
+        hive.logs(0, "notes")
+            .iter()
+            .all(|(_, state)| state.fork.is_none())
+    );
+}
+
+#[test]
+fn a_parents_law_narrows_its_children_and_a_child_may_not_widen_it() {
+    let mut hive = Hive::of(&["eu", "us"], "org", within(&["eu", "us"]));
+    hive.founds(0, "org/hr", within(&["eu", "us"]));
+    hive.remembers(0, "org/hr", "salaries");
+    hive.rounds(1);
+    assert_eq!(hive.texts(1, "org/hr").len(), 1);
+    hive.amends(0, "org", within(&["eu"]));
+    hive.rounds(1);
+    assert_eq!(
+        hive.logs(1, "org/hr"),
+        [],
+        "the child's data goes with its parent's law"
+    );
+    let command = aquifer_protocol::Command::Govern {
+        topic: name("org/wide"),
+        policy: Policy::open(),
+        expect: aquifer_protocol::Expect::New,
+    };
+    let id = hive.commands(0, command);
+    let reply = hive.reply(0, id).expect("answered");
+    assert!(
+        matches!(
+            reply,
+            Reply::Refused(Refusal::Denied(Denial::Widens { .. }))
+        ),
+        "{reply:?}"
+    );
+}
+
+#[test]
+fn a_body_past_its_retention_is_gone_on_every_node_and_nobody_asks_for_it() {
+    let mut policy = Policy::open();
+    policy.location.retention = Some(3_600);
+    let mut hive = Hive::of(&["eu", "eu"], "notes", policy);
+    let old = hive.remembers(0, "notes", "old");
+    hive.rounds(1);
+    hive.passes(1_800 * SECOND);
+    let young = hive.remembers(1, "notes", "young");
+    hive.passes(1_800 * SECOND);
+    hive.passes(30 * SECOND);
+    for i in 0..2 {
+        assert_eq!(hive.text(i, old), None, "node {i}");
+        assert_eq!(hive.text(i, young).as_deref(), Some("young"));
+    }
+    let newcomer = hive.adds("eu");
+    hive.connects(0, newcomer);
+    hive.rounds(2);
+    hive.carried = Traffic::default();
+    hive.rounds(5);
+    assert_eq!(hive.carried.count_of("Wants"), 0);
+    hive.agree("notes", &[0, 1, newcomer]);
+}
+
+/// A policy that lets nobody leave its home keeps the topic inside, whoever else is a member.
+#[test]
+fn a_topic_that_may_not_cross_its_border_stays_at_home() {
+    let mut policy = Policy::open();
+    policy.location.cross_border_allowed = false;
+    let mut hive = Hive::of(&["eu/de", "us", "eu/fr"], "notes", policy);
+    hive.remembers(0, "notes", "at home");
+    hive.rounds(2);
+    assert_eq!(hive.texts(2, "notes").len(), 1);
+    assert_eq!(hive.logs(1, "notes"), []);
+}
+
+/// The hive's own topic reaches a member in any region, and a policy for it is refused.
+#[test]
+fn nobody_governs_the_hives_own_topic() {
+    let mut hive = Hive::of(&["eu", "us"], "notes", within(&["eu"]));
+    hive.agree(TopicName::hive().as_str(), &[0, 1]);
+    for topic in ["aquifer/hive", "aquifer/x", "aquifer"] {
+        let command = aquifer_protocol::Command::Govern {
+            topic: name(topic),
+            policy: within(&[]),
+            expect: aquifer_protocol::Expect::New,
+        };
+        let id = hive.commands(0, command);
+        let reply = hive.reply(0, id).expect("answered");
+        assert!(
+            matches!(
+                reply,
+                Reply::Refused(Refusal::Denied(Denial::Reserved { .. }))
+            ),
+            "{reply:?}"
+        );
+    }
+}
