@@ -5,8 +5,9 @@
 
 use aquifer_node::api::{Recall, Remember};
 use aquifer_node::home::Home;
+use aquifer_node::store::RedbStore;
 use aquifer_node::{Node, Up, start};
-use aquifer_protocol::Keys;
+use aquifer_protocol::{Batch, Keys, Store as _, Table};
 use std::fs::File;
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::time::{Duration, Instant};
@@ -36,6 +37,11 @@ async fn measure() {
     );
     let fdatasync = line("one fdatasync of 4 KiB", syncs(folder.path()), None);
     line("one signature", signatures(), Some(fdatasync));
+    line(
+        "one bare store transaction",
+        transactions(folder.path()),
+        Some(fdatasync),
+    );
     let mut writes = Vec::new();
     for i in 0..WRITES {
         let text = format!(
@@ -139,6 +145,24 @@ fn syncs(folder: &std::path::Path) -> Vec<Duration> {
         file.seek(SeekFrom::Start(0)).expect("seeks");
         file.write_all(&[7; 4_096]).expect("writes");
         file.sync_data().expect("syncs");
+        begun.elapsed()
+    };
+    (0..WRITES).map(once).collect()
+}
+
+/// The store alone, with as many bytes and tables as one memory takes.
+fn transactions(folder: &std::path::Path) -> Vec<Duration> {
+    let home = Home::at(Some(folder.join("bare")));
+    home.create().expect("a folder");
+    let mut store = RedbStore::open(&home).expect("opens").store;
+    let once = |i: usize| {
+        let mut batch = Batch::default();
+        let key = i.to_be_bytes().to_vec();
+        batch.put(Table::Records, key.clone(), vec![7; 420]);
+        batch.put(Table::Ids, key, vec![7; 16]);
+        batch.put(Table::Logs, &b"log"[..], vec![7; 60]);
+        let begun = Instant::now();
+        store.apply(batch).expect("commits");
         begun.elapsed()
     };
     (0..WRITES).map(once).collect()

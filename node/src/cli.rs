@@ -172,15 +172,15 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, u8> {
 }
 
 impl Cli {
-    /// The log level that the flags ask for; a daemon in the foreground says more than a verb.
+    /// The log filter that the flags ask for; a daemon in the foreground says more than a verb.
     #[must_use]
-    pub fn log_level(&self) -> &'static str {
+    pub fn log_filter(&self) -> &'static str {
         let is_daemon = matches!(self.verb, Verb::Up(_) | Verb::Join(_));
         match (self.global.quiet, self.global.verbose, is_daemon) {
             (true, ..) => "error",
             (_, 0, false) => "warn",
-            (_, 0, true) | (_, 1, false) => "info",
-            (_, 1, true) | (_, 2, false) => "debug",
+            (_, 0, true) | (_, 1, false) => "warn,aquifer_node=info",
+            (_, 1, true) | (_, 2, false) => "info,aquifer_node=debug",
             _ => "trace",
         }
     }

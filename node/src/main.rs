@@ -29,7 +29,7 @@ fn run(cli: Cli) -> u8 {
 /// Logs go to stderr alone: stdout is for data, and in `aquifer mcp` for the protocol.
 fn log(cli: &Cli) {
     let filter =
-        EnvFilter::try_from_env("AQUIFER_LOG").unwrap_or_else(|_| EnvFilter::new(cli.log_level()));
+        EnvFilter::try_from_env("AQUIFER_LOG").unwrap_or_else(|_| EnvFilter::new(cli.log_filter()));
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

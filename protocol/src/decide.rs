@@ -41,7 +41,7 @@ pub struct Label<'a> {
     pub policy: &'a Policy,
     /// How many policies govern it so far.
     pub epoch: u64,
-    /// The region data may not leave if it may not cross borders.
+    /// The region data may not leave, where a policy says so.
     pub home: Option<&'a Region>,
 }
 
@@ -60,6 +60,14 @@ pub enum Denial {
     /// No policy for the topic is known.
     #[error("no policy for this topic is known here, and what is not known is denied")]
     UnknownTopic,
+    /// Part of the law cannot be read on this node, so all of it is in doubt.
+    #[error(
+        "{records} records of the law are damaged on this node, and what is not known is denied; they are fetched again from peers"
+    )]
+    LawDamaged {
+        /// How many records.
+        records: usize,
+    },
     /// The node is no known member.
     #[error("node {node} has shown no certificate of this hive")]
     UnknownMember {
@@ -177,6 +185,7 @@ impl Denial {
     pub fn code(&self) -> &'static str {
         match self {
             Self::UnknownTopic => "unknown_topic",
+            Self::LawDamaged { .. } => "law_damaged",
             Self::UnknownMember { .. } => "unknown_member",
             Self::Region { .. } => "region",
             Self::Border { .. } => "border",
@@ -248,22 +257,22 @@ pub fn allowed_in(label: Label<'_>, region: &Region) -> Result<(), Denial> {
         ..
     } = label;
     let location = &policy.location;
-    if !location.allowed_regions.contains(region) {
-        let allowed = location.allowed_regions.clone();
-        return Err(Denial::Region {
-            topic: topic.clone(),
-            allowed,
-            region: region.clone(),
-        });
-    }
     if !location.cross_border_allowed
-        && let Some(home) = location.required_region.as_ref().or(home)
+        && let Some(home) = home
         && home.top() != region.top()
     {
         let home = home.top();
         return Err(Denial::Border {
             topic: topic.clone(),
             home,
+            region: region.clone(),
+        });
+    }
+    if !location.allowed_regions.contains(region) {
+        let allowed = location.allowed_regions.clone();
+        return Err(Denial::Region {
+            topic: topic.clone(),
+            allowed,
             region: region.clone(),
         });
     }

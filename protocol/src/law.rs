@@ -15,12 +15,13 @@ use crate::certificate::{Member, OpenChain};
 use crate::decide::{Denial, Label};
 use crate::identity::{HiveId, NodeId};
 use crate::limits::TOPICS_MAX;
+use crate::log::LogKey;
 use crate::policy::Policy;
-use crate::record::{Record, RecordId};
-use crate::region::Region;
+use crate::record::{Record, RecordId, Seq};
+use crate::region::{Region, Regions};
 use crate::time::Stamp;
 use crate::topic::{TopicId, TopicName};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is known of members and topics.
 #[derive(Clone, Debug)]
@@ -33,6 +34,8 @@ pub struct Law {
     foundings: BTreeMap<TopicName, Foundings>,
     topics: BTreeMap<TopicId, TopicLaw>,
     names: BTreeMap<TopicName, TopicId>,
+    /// Records of the hive's topic that this node has and cannot read: what they said is unknown.
+    damaged: BTreeSet<(LogKey, Seq)>,
     revision: u64,
 }
 
@@ -61,8 +64,10 @@ pub struct TopicLaw {
     pub own: Vec<(NodeId, RecordId, Founding)>,
     /// The policy in force after each change; the last is in force now.
     pub versions: Vec<Policy>,
-    /// The first founder's region.
+    /// The region that data may not leave, where a policy of this topic or one above it says so.
     pub home: Option<Region>,
+    /// Everyone whose policy counts here: founders of this topic and of those above it.
+    pub governors: BTreeSet<NodeId>,
 }
 
 impl TopicLaw {
@@ -128,6 +133,7 @@ impl Law {
             foundings: BTreeMap::new(),
             topics: BTreeMap::new(),
             names: BTreeMap::new(),
+            damaged: BTreeSet::new(),
             revision: 0,
         }
     }
@@ -159,7 +165,32 @@ impl Law {
             });
         }
         let law = self.topics.get(&topic).ok_or(Denial::UnknownTopic)?;
+        if !self.damaged.is_empty() {
+            return Err(Denial::LawDamaged {
+                records: self.damaged.len(),
+            });
+        }
         Ok(epoch.map_or_else(|| law.label(), |epoch| law.label_at(epoch)))
+    }
+
+    /// Whether every record of the hive's topic that this node has can be read. If not, every topic is
+    /// closed here until it is mended.
+    pub fn is_whole(&self) -> bool {
+        self.damaged.is_empty()
+    }
+
+    /// A record of the hive's topic cannot be read: until it is mended, every topic is closed, since
+    /// it might have narrowed any of them.
+    pub(crate) fn damage(&mut self, place: (LogKey, Seq)) {
+        self.damaged.insert(place);
+        self.revision += 1;
+    }
+
+    /// A record of the hive's topic can be read again. True if that makes the law whole.
+    pub(crate) fn mend(&mut self, place: &(LogKey, Seq)) -> bool {
+        let mended = self.damaged.remove(place);
+        self.revision += u64::from(mended);
+        mended && self.damaged.is_empty()
     }
 
     /// The law of `topic`.
@@ -233,7 +264,7 @@ impl Law {
             },
         );
         self.revision += 1;
-        self.refold(|law| law.founders.contains(&node));
+        self.refold(|law| law.governors.contains(&node));
         Ok(true)
     }
 
@@ -340,6 +371,28 @@ impl Law {
         }
     }
 
+    /// The region in which the data of a policy by `founder` is at home.
+    fn home_of(&self, policy: &Policy, founder: NodeId) -> Option<Region> {
+        let required = policy.location.required_region.as_ref();
+        let own = self
+            .members
+            .get(&founder)
+            .map(|known| known.member.region());
+        required.or(own).map(Region::top)
+    }
+
+    /// A policy with its border drawn: data that may not leave its home is allowed nowhere else, also
+    /// below in topics that others founded elsewhere. A home that is not known yet is nowhere.
+    fn bounded(&self, policy: &Policy, founder: NodeId) -> Policy {
+        let mut policy = policy.clone();
+        if !policy.location.cross_border_allowed {
+            let home = Regions::only(self.home_of(&policy, founder));
+            let location = &mut policy.location;
+            location.allowed_regions = location.allowed_regions.meet(&home);
+        }
+        policy
+    }
+
     /// Folds all foundings of `name` and of the topics above it, in order of stamp and id.
     fn fold_topic(&mut self, name: &TopicName) -> TopicId {
         let above: Vec<TopicName> = name.ancestors().collect();
@@ -365,9 +418,10 @@ impl Law {
             if founding.topic == *name && !founders.contains(by) {
                 founders.push(*by);
             }
-            let law = latest
-                .values()
-                .fold(Policy::open(), |law, (_, f)| law.meet(&f.policy));
+            let policies = latest
+                .iter()
+                .map(|((_, by), (_, f))| self.bounded(&f.policy, *by));
+            let law = policies.fold(Policy::open(), |law, policy| law.meet(&policy));
             versions.push(law);
         }
         let own = latest
@@ -375,10 +429,11 @@ impl Law {
             .filter(|((topic, _), _)| *topic == name)
             .map(|((_, by), (id, founding))| (*by, *id, (*founding).clone()))
             .collect();
-        let home = founders
-            .first()
-            .and_then(|f| self.members.get(f))
-            .map(|k| k.member.region().clone());
+        let mut homes = latest
+            .iter()
+            .filter(|(_, (_, f))| !f.policy.location.cross_border_allowed);
+        let home = homes.find_map(|((_, by), (_, founding))| self.home_of(&founding.policy, *by));
+        let governors = latest.keys().map(|(_, by)| *by).collect();
         let id = name.id(&self.hive);
         if !versions.is_empty() {
             let law = TopicLaw {
@@ -387,6 +442,7 @@ impl Law {
                 own,
                 versions,
                 home,
+                governors,
             };
             self.topics.insert(id, law);
         }

@@ -73,6 +73,10 @@ pub const SYNC_EVERY: Duration = Duration::from_secs(10);
 pub const SYNC_PEERS: usize = 2;
 /// How long an unanswered request for records stands before another peer may be asked.
 pub const WANT_PATIENCE: Duration = Duration::from_secs(5);
+/// How often a few records are read back.
+pub const SCRUB_EVERY: Duration = Duration::from_secs(1);
+/// How many records are read back each time.
+pub const SCRUB_RECORDS: u64 = 64;
 /// How often retention is enforced.
 pub const RETENTION_EVERY: Duration = Duration::from_secs(30);
 

@@ -6,12 +6,13 @@
 //!
 //! Not here: whether a record may be appended (`replica::accept`), what it says (`body`).
 
-use crate::identity::NodeId;
+use crate::identity::{NodeId, digest};
 use crate::record::{LogId, NO_RECORD, OpenRecord, Record, RecordId, Seq};
 use crate::store::{Staged, Store, StoreFailure, Table};
 use crate::time::Stamp;
 use crate::topic::TopicId;
 use bytes::Bytes;
+use core::ops::Bound;
 use minicbor::{Decode, Encode, bytes::ByteVec};
 use std::collections::BTreeMap;
 
@@ -70,6 +71,21 @@ struct Stored {
     envelope: ByteVec,
     #[n(3)]
     body: Option<ByteVec>,
+    /// Of everything above: the id covers neither the signature nor the flag.
+    #[n(4)]
+    checksum: u64,
+}
+
+impl Stored {
+    fn sum(&self) -> u64 {
+        let body = self.body.as_deref().map_or(&[][..], |body| &body[..]);
+        let flags = [u8::from(self.signed), u8::from(self.body.is_some())];
+        let sum = digest(
+            "aquifer/stored/1",
+            &[&self.id.0, &flags, &self.envelope, body],
+        );
+        u64::from_be_bytes(*sum.first_chunk().expect("32 bytes hold 8"))
+    }
 }
 
 /// A stored record that cannot be trusted any more: the disk changed it.
@@ -201,6 +217,24 @@ impl Logs {
             .range(LogKey::first(topic)..=LogKey::last(topic))
     }
 
+    /// The first log at or after `key`, in order.
+    pub fn next_from(&self, key: Option<&LogKey>) -> Option<(LogKey, LogState)> {
+        let found = match key {
+            Some(key) => self.states.range(key..).next(),
+            None => self.states.iter().next(),
+        };
+        found.map(|(key, state)| (*key, *state))
+    }
+
+    /// The first log after `key`, in order.
+    pub fn next_after(&self, key: &LogKey) -> Option<LogKey> {
+        let after = (Bound::Excluded(key), Bound::Unbounded);
+        self.states
+            .range::<LogKey, _>(after)
+            .next()
+            .map(|(key, _)| *key)
+    }
+
     /// Every log.
     pub fn iter(&self) -> impl Iterator<Item = (&LogKey, &LogState)> {
         self.states.iter()
@@ -236,12 +270,14 @@ pub fn id_key(id: &RecordId) -> [u8; 16] {
 /// Stages `record` at its place, with its id.
 pub fn put_record<S: Store>(store: &mut Staged<S>, number: u64, record: &Record) {
     let place = record_key(number, record.header().seq);
-    let stored = Stored {
+    let mut stored = Stored {
         id: record.id(),
         signed: record.is_signed(),
         envelope: record.envelope().to_vec().into(),
         body: record.carried().map(|body| body.to_vec().into()),
+        checksum: 0,
     };
+    stored.checksum = stored.sum();
     let bytes = minicbor::to_vec(stored).expect("a vector takes any encoding");
     store.put(Table::Records, place.to_vec(), bytes);
     store.put(Table::Ids, id_key(&record.id()).to_vec(), place.to_vec());
@@ -259,6 +295,9 @@ pub fn remove_record<S: Store>(store: &mut Staged<S>, number: u64, seq: Seq, id:
 pub fn read_stored(number: u64, seq: Seq, bytes: &Bytes) -> Result<Record, CorruptRecord> {
     let corrupt = |why| CorruptRecord { number, seq, why };
     let stored: Stored = minicbor::decode(bytes).map_err(|_| corrupt(OpenRecord::Malformed))?;
+    if stored.checksum != stored.sum() {
+        return Err(corrupt(OpenRecord::Malformed));
+    }
     let envelope = Bytes::from(Vec::from(stored.envelope));
     let body = stored.body.map(|body| Bytes::from(Vec::from(body)));
     Record::from_store(&envelope, body.as_ref(), stored.signed, Some(stored.id)).map_err(corrupt)

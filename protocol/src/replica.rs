@@ -3,7 +3,7 @@
 //! This file is the router: it owns the parts, hands each input to the part that knows it, and keeps
 //! the beat. The parts: [`write`] commands become records, [`accept`] what makes a record good,
 //! [`fork`] what becomes of a log whose writer lied, [`converse`] what is said to peers,
-//! [`spread`] what leaves by itself, [`durability`] who waits for receipts, [`upkeep`] what time does.
+//! [`spread`] what leaves by itself, [`durability`] who waits for receipts, [`scrub`] what the disk does, [`upkeep`] what time does.
 //!
 //! Not here: sockets, clocks, disks (the drivers), reading and searching (they go beside it).
 
@@ -11,6 +11,7 @@ mod accept;
 mod converse;
 mod durability;
 mod fork;
+mod scrub;
 mod spread;
 mod upkeep;
 mod write;
@@ -91,6 +92,8 @@ pub struct Replica<S> {
     wanted: BTreeMap<LogKey, converse::Wanted>,
     /// Records whose body is missing or corrupt here.
     repairs: BTreeSet<(LogKey, Seq)>,
+    /// How far the scrub has come.
+    scrubbed: Option<(LogKey, Seq)>,
     parked: Vec<(Time, NodeId, Record)>,
     awaiting: Awaiting,
     beat: Beat,
@@ -167,6 +170,7 @@ impl<S: Store> Replica<S> {
             summaries: BTreeMap::new(),
             wanted: BTreeMap::new(),
             repairs: BTreeSet::new(),
+            scrubbed: None,
             parked: Vec::new(),
             awaiting: Awaiting::default(),
             beat: Beat::default(),
@@ -311,9 +315,12 @@ impl<S: Store> Replica<S> {
         decide(Op::Store, label, Subject { member, at }, label.epoch)
     }
 
-    /// Whether this node is to hold `topic`: it may, and placement names it.
+    /// Whether this node is to hold `topic`: it may, and placement names it or it has some of it.
     pub fn is_holder(&self, topic: TopicId) -> bool {
-        self.may_hold(topic).is_ok() && self.places(topic, self.keys.node())
+        let placed = || self.places(topic, self.keys.node());
+        // Whoever writes to a topic, or was named before, keeps what it has and keeps it current:
+        // erasures must reach every copy.
+        self.may_hold(topic).is_ok() && (placed() || self.logs.of_topic(topic).next().is_some())
     }
 
     fn places(&self, topic: TopicId, node: NodeId) -> bool {

@@ -2,12 +2,16 @@
 //!
 //! Not here: storms of faults (the simulator), the byte formats (`tests/tests/compatibility.rs`).
 
+#[path = "stories/asking.rs"]
+mod asking;
 #[path = "stories/catching_up.rs"]
 mod catching_up;
 #[path = "stories/disks.rs"]
 mod disks;
 #[path = "stories/erasing.rs"]
 mod erasing;
+#[path = "stories/forgery.rs"]
+mod forgery;
 #[path = "stories/forks.rs"]
 mod forks;
 #[path = "stories/garbage.rs"]
@@ -18,6 +22,8 @@ mod hive;
 mod laws_of_topics;
 #[path = "stories/liars.rs"]
 mod liars;
+#[path = "stories/powers.rs"]
+mod powers;
 #[path = "stories/receipts.rs"]
 mod receipts;
 #[path = "stories/times.rs"]

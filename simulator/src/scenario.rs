@@ -13,15 +13,15 @@ pub mod rule;
 /// What scenarios spare the core until it keeps it: set one to false to see it broken.
 pub(crate) mod spared {
     /// A writer that may not read keeps what it wrote.
-    pub(crate) const WRITERS_WHO_MAY_NOT_READ: bool = true;
+    pub(crate) const WRITERS_WHO_MAY_NOT_READ: bool = false;
     /// A topic below one that is bound to its home is founded in another region.
-    pub(crate) const CHILDREN_ABROAD: bool = true;
+    pub(crate) const CHILDREN_ABROAD: bool = false;
     /// A node has records of a topic of which placement does not make it a holder.
-    pub(crate) const COPIES: bool = true;
+    pub(crate) const COPIES: bool = false;
     /// A memory is erased to which there are links.
-    pub(crate) const LINKS_OF_THE_ERASED: bool = true;
+    pub(crate) const LINKS_OF_THE_ERASED: bool = false;
     /// A record of the law rots, and the node that has it restarts.
-    pub(crate) const ROTTEN_LAW: bool = true;
+    pub(crate) const ROTTEN_LAW: bool = false;
 }
 
 use crate::chance::Dice;

@@ -132,7 +132,7 @@ impl Memory {
         wait: Duration,
     ) -> Result<(), Problem> {
         let name = topic.map(topic_name).transpose()?;
-        let until = tokio::time::Instant::now() + wait;
+        let until = since + wait;
         let mut agreements = self.inner.observed.agreements();
         let mut pending: BTreeMap<TopicId, Vec<NodeId>> = BTreeMap::new();
         let mut asked = BTreeSet::new();
@@ -163,12 +163,13 @@ impl Memory {
             if !asked.is_empty() && pending.values().all(Vec::is_empty) {
                 return Ok(());
             }
-            // Something new may also be a topic's law: look again now and then.
-            let nap = (tokio::time::Instant::now() + Duration::from_millis(50)).min(until);
-            let _ = tokio::time::timeout_at(nap, agreements.changed()).await;
-            if tokio::time::Instant::now() >= until {
+            let left = until.since(self.inner.helm.now());
+            if left.is_zero() {
                 return Ok(());
             }
+            // Something new may also be a topic's law: look again now and then.
+            let nap = left.min(Duration::from_millis(50));
+            let _ = tokio::time::timeout(nap, agreements.changed()).await;
         }
     }
 

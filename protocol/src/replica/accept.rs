@@ -41,12 +41,12 @@ impl<S: Store> Replica<S> {
         if header.seq > state.height {
             return Err(RejectRecord::Gap);
         }
-        let body = self.judge(record, state)?;
         if header.prev != state.tip {
             // It continues another history than ours: the writer signed two records somewhere
             // below. Looking further down will find both (`converse::hunt`).
             return Err(RejectRecord::Gap);
         }
+        let body = self.judge(record, state)?;
         let until = self.now + FUTURE_MAX;
         if header.stamp > Stamp::at(until) {
             return self.park(record, from);
@@ -172,6 +172,11 @@ impl<S: Store> Replica<S> {
         if let Some(Ok(body)) = kept.body().map(|b| Body::open(kept.header().kind, &b)) {
             self.apply(&kept, &body);
         }
+        if key.topic == self.hive_topic && self.law.mend(&(key, record.header().seq)) {
+            // The law is whole again, and everything it governs is open again.
+            let topics: Vec<TopicId> = self.law.topics().map(|(id, _)| id).collect();
+            self.on_law(&topics);
+        }
         self.event(Event::Repaired { record: kept, from });
     }
 
@@ -188,7 +193,12 @@ impl<S: Store> Replica<S> {
             return Err(RejectRecord::Full);
         }
         // It may be applied once its stamp is no further ahead than any stamp may be.
-        let ahead = record.header().stamp.time().since(self.now) - FUTURE_MAX;
+        let ahead = record
+            .header()
+            .stamp
+            .time()
+            .since(self.now)
+            .saturating_sub(FUTURE_MAX);
         let until = self.now + ahead + core::time::Duration::from_millis(1);
         self.parked.push((until, from, record.clone()));
         Err(RejectRecord::Future { until })
@@ -338,8 +348,12 @@ impl<S: Store> Replica<S> {
             let revisions = self.related_to(id);
             for version in core::iter::once(*id).chain(revisions) {
                 let Some(header) = self.header_of(&version).filter(|h| h.topic == topic) else {
+                    self.drop_unreadable(&version);
                     continue;
                 };
+                if version != *id && header.kind != Kind::REVISION {
+                    continue;
+                }
                 if self.drop_body(&version) {
                     gone.push(version);
                 }
@@ -362,6 +376,27 @@ impl<S: Store> Replica<S> {
                 author,
                 &[Body::Erase(crate::body::Erase { ids: late })],
             );
+        }
+    }
+
+    /// Removes a record that is to lose its body but cannot be read any more: its header comes back
+    /// from a peer.
+    fn drop_unreadable(&mut self, id: &RecordId) {
+        let Some(place) = self.store.get(Table::Ids, &log::id_key(id)) else {
+            return;
+        };
+        let Some((number, seq)) = log::split_place(&place) else {
+            return;
+        };
+        let Some(bytes) = self.store.get(Table::Records, &place) else {
+            return;
+        };
+        if let Err(why) = log::read_stored(number, seq, &bytes) {
+            self.store.remove(Table::Records, place);
+            let key = self.logs.iter().find(|(_, s)| s.number == number);
+            if let Some(key) = key.map(|(key, _)| *key) {
+                self.note_corrupt(key, seq, why);
+            }
         }
     }
 

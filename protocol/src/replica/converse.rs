@@ -42,6 +42,8 @@ pub(super) struct Wanted {
     peer: NodeId,
     until: Seq,
     asked: Time,
+    /// How far below our height it is asked for, while a fork is looked for; 0 otherwise.
+    back: u64,
 }
 
 impl Wanted {
@@ -80,15 +82,8 @@ impl<S: Store> Replica<S> {
             .law
             .topics()
             .map(|(id, _)| id)
-            .filter(|id| self.speaks(*id));
+            .filter(|id| self.is_holder(*id));
         core::iter::once(self.hive_topic).chain(held).collect()
-    }
-
-    /// Whether this node has anything to do with `topic`: it is to hold it, or has written to it and
-    /// must bring that to those who are.
-    fn speaks(&self, topic: TopicId) -> bool {
-        self.is_holder(topic)
-            || (self.may_hold(topic).is_ok() && self.logs.of_topic(topic).next().is_some())
     }
 
     /// Whether `peer` may be given what we hold of `topic`.
@@ -226,7 +221,7 @@ impl<S: Store> Replica<S> {
             // A topic whose law has not reached us: the hive's topic will bring it.
             return false;
         }
-        self.serves(topic, peer) && self.speaks(topic)
+        self.serves(topic, peer) && self.is_holder(topic)
     }
 
     fn on_clock(&mut self, from: NodeId, clock: Stamp) {

@@ -85,10 +85,25 @@ impl<S: Store> Replica<S> {
         if key.writer == self.keys.node() {
             self.write_anew(key, &lost);
         }
+        self.erase_anew(&lost);
     }
 
-    /// Takes back what a record that is cut off had said. Tombstones stay: an erasure is never
-    /// undone, whoever asked for it.
+    /// An erasure is never undone, whoever asked for it: its tombstone stays, and since its record is
+    /// out, it is said again in a log of ours, for nodes that knew of the fork before they saw it.
+    fn erase_anew(&mut self, lost: &[Record]) {
+        for record in lost
+            .iter()
+            .filter(|record| record.header().kind == Kind::ERASE)
+        {
+            let header = record.header();
+            if let Some(Ok(body)) = record.body().map(|bytes| Body::open(Kind::ERASE, &bytes)) {
+                // Refused only if we may not write here; others who saw it say it then.
+                let _ = self.author(header.topic, header.author, &[body]);
+            }
+        }
+    }
+
+    /// Takes back what a record that is cut off had said; but see `erase_anew`.
     fn undo(&mut self, record: &Record) {
         let Some(bytes) = record.body() else { return };
         match Body::open(record.header().kind, &bytes) {

@@ -4,12 +4,12 @@
 //! the law changes, speaking of topics that became ours and removing those that no longer may be.
 
 use super::Replica;
-use crate::body::{Body, Kind};
+use crate::body::Body;
 use crate::decide::Denial;
 use crate::event::{Event, Reply};
 use crate::identity::NodeId;
 use crate::limits::{
-    ITEMS_PER_MESSAGE_MAX, RETENTION_EVERY, SYNC_EVERY, SYNC_PEERS, WANT_PATIENCE,
+    ITEMS_PER_MESSAGE_MAX, RETENTION_EVERY, SCRUB_EVERY, SYNC_EVERY, SYNC_PEERS, WANT_PATIENCE,
 };
 use crate::log::{self, LogKey, LogState};
 use crate::record::RecordId;
@@ -28,6 +28,8 @@ pub enum Wake {
     Sync,
     /// Remove bodies past their retention.
     Retention,
+    /// Read a few records back, to find what the disk has changed.
+    Scrub,
     /// A parked record's time has come.
     Parked,
     /// A command's patience for receipts ends.
@@ -39,6 +41,7 @@ pub enum Wake {
 pub(super) struct Deadlines {
     sync: Time,
     retention: Time,
+    scrub: Time,
 }
 
 impl Deadlines {
@@ -46,6 +49,7 @@ impl Deadlines {
         Self {
             sync: now + SYNC_EVERY,
             retention: now + RETENTION_EVERY,
+            scrub: now + SCRUB_EVERY,
         }
     }
 
@@ -66,6 +70,10 @@ impl<S: Store> Replica<S> {
         if self.deadlines.retention <= self.now {
             self.deadlines.retention = self.now + RETENTION_EVERY;
             self.expire();
+        }
+        if self.deadlines.scrub <= self.now {
+            self.deadlines.scrub = self.now + SCRUB_EVERY;
+            self.scrub();
         }
         self.unpark();
         self.on_impatience();
@@ -109,7 +117,8 @@ impl<S: Store> Replica<S> {
     /// Asks `peer` for bodies that are missing or corrupt here.
     fn ask_repairs(&mut self, peer: NodeId) {
         let mut by_topic: BTreeMap<TopicId, Vec<Want>> = BTreeMap::new();
-        for (key, seq) in self.repairs.iter().take(ITEMS_PER_MESSAGE_MAX) {
+        // The last of a log first: what vouches for a record is the one after it.
+        for (key, seq) in self.repairs.iter().rev().take(ITEMS_PER_MESSAGE_MAX) {
             let want = Want {
                 writer: key.writer,
                 log: key.log,
@@ -171,10 +180,19 @@ impl<S: Store> Replica<S> {
         while state.expired < state.height {
             let place = log::record_key(state.number, state.expired);
             let Some(bytes) = self.store.get(Table::Records, &place) else {
-                break;
+                state.expired += 1;
+                continue;
             };
-            let Ok(record) = log::read_stored(state.number, state.expired, &bytes) else {
-                break;
+            let record = match log::read_stored(state.number, state.expired, &bytes) {
+                Ok(record) => record,
+                Err(why) => {
+                    // Its time cannot be read, so it may be over: the bytes go, and what is still
+                    // lawful of the record comes back from a peer.
+                    self.note_corrupt(key, state.expired, why);
+                    self.store.remove(Table::Records, place.to_vec());
+                    state.expired += 1;
+                    continue;
+                }
             };
             if !record.header().kind.is_permanent() {
                 if !self.is_expired(&record) {
@@ -213,6 +231,8 @@ impl<S: Store> Replica<S> {
                         self.offer(*topic, peer);
                     }
                 }
+                // In doubt nothing is said and nothing removed; this is asked again once it is mended.
+                Err(Denial::LawDamaged { .. }) => {}
                 Err(denial) => self.withdraw(*topic, denial),
             }
         }
@@ -262,21 +282,24 @@ impl<S: Store> Replica<S> {
 
     /// Folds the law from the stored records of the hive's topic.
     pub(super) fn fold_law(&mut self) -> Result<(), StoreFailure> {
-        let logs: Vec<LogState> = self
+        let logs: Vec<(LogKey, LogState)> = self
             .logs
             .of_topic(self.hive_topic)
-            .map(|(_, state)| *state)
+            .map(|(key, state)| (*key, *state))
             .collect();
-        for state in logs {
+        for (key, state) in logs {
             for seq in 0..state.height {
                 let place = log::record_key(state.number, seq);
-                let Some(bytes) = self.store.store().get(Table::Records, &place)? else {
+                let bytes = self.store.store().get(Table::Records, &place)?;
+                let record = bytes.and_then(|b| log::read_stored(state.number, seq, &b).ok());
+                let readable = record.and_then(|record| Some((record.body()?, record)));
+                let Some((bytes, record)) = readable else {
+                    // What it said is unknown, so all it may have governed is closed until it is
+                    // back from a peer.
+                    self.law.damage((key, seq));
+                    self.repairs.insert((key, seq));
                     continue;
                 };
-                let Ok(record) = log::read_stored(state.number, seq, &bytes) else {
-                    continue;
-                };
-                let Some(bytes) = record.body() else { continue };
                 // Good when it was accepted; what cannot be learnt was reported then.
                 match Body::open(record.header().kind, &bytes) {
                     Ok(Body::Founding(founding)) => {
@@ -289,10 +312,6 @@ impl<S: Store> Replica<S> {
                 }
             }
         }
-        debug_assert!(
-            Kind::POLICY.is_permanent(),
-            "the law must outlive retention"
-        );
         Ok(())
     }
 }

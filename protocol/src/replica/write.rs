@@ -66,7 +66,10 @@ impl<S: Store> Replica<S> {
             member: &me,
             at: self.now,
         };
-        decide(Op::Publish, label, subject, label.epoch).map_err(Refusal::Denied)?;
+        // A writer keeps what it writes, so it must be allowed to hold it too.
+        for op in [Op::Publish, Op::Store] {
+            decide(op, label, subject, label.epoch).map_err(Refusal::Denied)?;
+        }
         let policy_epoch = label.epoch;
         let mut written = Vec::with_capacity(bodies.len());
         for body in bodies {

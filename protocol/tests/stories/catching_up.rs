@@ -96,7 +96,7 @@ fn two_nodes_with_many_logs_pay_for_what_differs_and_not_for_what_they_share() {
         println!(
             "{logs} logs, {differing} differ: {bytes} B beyond the records in {messages} messages, {each:.0} B per differing log"
         );
-        let most = 8_192 + 240 * differing as usize;
+        let most = 4_096 + 640 * differing as usize;
         assert!(
             bytes <= most,
             "{bytes} B for {differing} differing logs of {logs}"

@@ -180,3 +180,30 @@ fn retention_goes_on_behind_a_record_that_rotted() {
         hive.texts(0, "notes")
     );
 }
+
+/// A record that rots before its time is up is fetched again, and its time still comes.
+#[test]
+fn a_record_that_is_mended_before_its_time_still_expires() {
+    let mut policy = Policy::open();
+    policy.location.retention = Some(3_600);
+    let mut hive = Hive::of(&["eu", "eu"], "notes", policy);
+    let id = hive.remembers(0, "notes", "kept for an hour");
+    hive.rounds(1);
+    let number = hive.logs(1, "notes")[0].1.number;
+    hive.disconnects(0, 1);
+    hive.restarts(1, |store| rot(store, number, 0));
+    hive.passes(60 * SECOND);
+    hive.connects(0, 1);
+    hive.rounds(10);
+    assert_eq!(
+        hive.text(1, id).as_deref(),
+        Some("kept for an hour"),
+        "mended"
+    );
+    hive.passes(3_600 * SECOND);
+    hive.rounds(5);
+    assert!(
+        (0..2).all(|i| hive.text(i, id).is_none()),
+        "its hour is over"
+    );
+}

@@ -3,20 +3,18 @@
 //! Every output of one node becomes an input of another, as the bytes of a frame or as an open
 //! message. A puppet is a member without a replica: a test moves its hands and reads what it hears.
 //!
-//! Not here: loss, crashes in the middle of a commit, chance (the simulator has them).
+//! What nodes are asked is in `asking`, what liars sign in `forgery`. Not here: loss, crashes in the middle of a commit, chance (the simulator has them).
 
-use aquifer_protocol::body::{Erase, Manifest, Memory, Revision};
+use aquifer_protocol::body::Manifest;
 use aquifer_protocol::certificate::role;
-use aquifer_protocol::log::{self, LogKey, LogState};
-use aquifer_protocol::record::Header;
 use aquifer_protocol::{
-    AgentId, Body, Chain, Command, CommandId, Durability, Event, Expect, Grant, HiveId, Input,
-    Kind, LogId, MemStore, Member, Message, NodeId, Output, Policy, Record, RecordId, Replica,
-    Reply, Seed, Seq, Settings, Stamp, Table, Time, TopicId, TopicName,
+    Chain, Command, CommandId, Event, Grant, HiveId, Input, MemStore, Member, Message, NodeId,
+    Output, Policy, Replica, Reply, Seed, Settings, Time, TopicId, TopicName,
 };
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+pub(crate) use crate::forgery::*;
 pub(crate) use aquifer_protocol::Keys;
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
@@ -35,8 +33,8 @@ pub(crate) struct Hive {
     pub(crate) carried: Traffic,
     /// Whether messages travel as bytes; else they are handed over open.
     pub(crate) as_frames: bool,
+    pub(crate) commands: u64,
     links: BTreeSet<(Index, Index)>,
-    commands: u64,
 }
 
 pub(crate) struct Node {
@@ -47,8 +45,8 @@ pub(crate) struct Node {
     pub(crate) heard: Vec<Message>,
     /// By how much its clock is ahead of the hive's.
     pub(crate) ahead: Duration,
-    replica: Option<Replica<MemStore>>,
-    replies: BTreeMap<CommandId, Reply>,
+    pub(crate) replica: Option<Replica<MemStore>>,
+    pub(crate) replies: BTreeMap<CommandId, Reply>,
     inbox: VecDeque<(NodeId, Message)>,
 }
 
@@ -387,260 +385,4 @@ impl Hive {
         );
         self.settles();
     }
-}
-
-/// Asking.
-impl Hive {
-    pub(crate) fn commands(&mut self, i: Index, command: Command) -> CommandId {
-        self.commands += 1;
-        let id = CommandId(self.commands);
-        self.beats(i, vec![Input::Command { id, command }]);
-        self.settles();
-        id
-    }
-
-    pub(crate) fn reply(&self, i: Index, id: CommandId) -> Option<&Reply> {
-        self.nodes[i].replies.get(&id)
-    }
-
-    fn answered(&mut self, i: Index, command: Command) -> Reply {
-        let id = self.commands(i, command);
-        self.reply(i, id).expect("it is answered at once").clone()
-    }
-
-    pub(crate) fn founds(&mut self, i: Index, topic: &str, policy: Policy) {
-        self.governs(i, topic, policy, Expect::New);
-    }
-
-    pub(crate) fn amends(&mut self, i: Index, topic: &str, policy: Policy) {
-        self.governs(i, topic, policy, Expect::Known);
-    }
-
-    fn governs(&mut self, i: Index, topic: &str, policy: Policy, expect: Expect) {
-        let command = Command::Govern {
-            topic: name(topic),
-            policy,
-            expect,
-        };
-        let reply = self.answered(i, command);
-        assert!(matches!(reply, Reply::Governed { .. }), "{reply:?}");
-    }
-
-    pub(crate) fn tries(&mut self, i: Index, topic: &str, bodies: Vec<Body>) -> Reply {
-        let command = self.write(i, topic, bodies, Durability::Local);
-        self.answered(i, command)
-    }
-
-    pub(crate) fn write(
-        &self,
-        i: Index,
-        topic: &str,
-        bodies: Vec<Body>,
-        durability: Durability,
-    ) -> Command {
-        let author = AgentId(self.nodes[i].keys.public());
-        Command::Write {
-            topic: name(topic),
-            author,
-            bodies,
-            durability,
-        }
-    }
-
-    /// Writes and returns the records' ids.
-    pub(crate) fn writes(&mut self, i: Index, topic: &str, bodies: Vec<Body>) -> Vec<RecordId> {
-        match self.tries(i, topic, bodies) {
-            Reply::Written { ids, .. } => ids,
-            other => panic!("it was not written: {other:?}"),
-        }
-    }
-
-    pub(crate) fn remembers(&mut self, i: Index, topic: &str, text: &str) -> RecordId {
-        self.writes(i, topic, vec![Body::Memory(Memory::of(text))])[0]
-    }
-
-    pub(crate) fn revises(&mut self, i: Index, topic: &str, of: RecordId, text: &str) -> RecordId {
-        let revision = Revision {
-            of,
-            replaces: vec![of],
-            memory: Memory::of(text),
-        };
-        self.writes(i, topic, vec![Body::Revision(revision)])[0]
-    }
-
-    pub(crate) fn erases(&mut self, i: Index, id: RecordId) {
-        let author = AgentId(self.nodes[i].keys.public());
-        let command = Command::Erase {
-            ids: vec![id],
-            author,
-            durability: Durability::Local,
-        };
-        let reply = self.answered(i, command);
-        assert!(matches!(reply, Reply::Written { .. }), "{reply:?}");
-    }
-}
-
-/// Looking.
-impl Hive {
-    pub(crate) fn replica(&self, i: Index) -> &Replica<MemStore> {
-        self.nodes[i].replica.as_ref().expect("it runs")
-    }
-
-    pub(crate) fn summary(&mut self, i: Index, topic: &str) -> ([u8; 16], u32) {
-        let topic = self.topic(topic);
-        self.nodes[i]
-            .replica
-            .as_mut()
-            .expect("it runs")
-            .summary(topic)
-    }
-
-    #[track_caller]
-    pub(crate) fn agree(&mut self, topic: &str, nodes: &[Index]) {
-        let first = (self.summary(nodes[0], topic), self.texts(nodes[0], topic));
-        for i in &nodes[1..] {
-            let other = (self.summary(*i, topic), self.texts(*i, topic));
-            assert_eq!(other, first, "node {i} and node {} on {topic}", nodes[0]);
-        }
-    }
-
-    pub(crate) fn logs(&self, i: Index, topic: &str) -> Vec<(LogKey, LogState)> {
-        let of = self.replica(i).logs().of_topic(self.topic(topic));
-        of.map(|(key, state)| (*key, *state)).collect()
-    }
-
-    /// The records of a topic that a node can read.
-    pub(crate) fn records(&self, i: Index, topic: &str) -> Vec<Record> {
-        let store = self.replica(i).store();
-        let mut found = Vec::new();
-        for (_, state) in self.logs(i, topic) {
-            let read = |seq| log::record_at(store, state.number, seq).ok().flatten();
-            found.extend((0..state.height).filter_map(read));
-        }
-        found
-    }
-
-    /// The texts of a topic's memories and revisions that a node has bodies of.
-    pub(crate) fn texts(&self, i: Index, topic: &str) -> BTreeSet<String> {
-        self.records(i, topic).iter().filter_map(text_of).collect()
-    }
-
-    pub(crate) fn text(&self, i: Index, id: RecordId) -> Option<String> {
-        let found = log::record_by_id(self.replica(i).store(), &id).expect("readable");
-        text_of(&found?)
-    }
-
-    pub(crate) fn events(&mut self, i: Index) -> Vec<Event> {
-        core::mem::take(&mut self.nodes[i].events)
-    }
-
-    /// A record signed by a member, as a liar would: nothing but its form is right by itself.
-    pub(crate) fn signs(&self, i: Index, place: Place<'_>, body: &Body) -> Record {
-        let (kind, bytes) = body.to_bytes().expect("within limits");
-        let member = &self.nodes[i].member;
-        let header = Header {
-            version: 1,
-            topic: place.topic,
-            writer: member.node(),
-            log: LogId(place.log),
-            seq: place.seq,
-            prev: place.after.map_or(RecordId([0; 32]), Record::id),
-            stamp: place.stamp.unwrap_or(Stamp::at(self.now)),
-            kind,
-            author: AgentId(member.node().0),
-            policy_epoch: u64::from(kind == Kind::MEMORY),
-            cap_hash: member.cap_hash(),
-            body_len: 0,
-            body_hash: [0; 32],
-        };
-        Record::author(&self.nodes[i].keys, header, [7; 16], &bytes).expect("short")
-    }
-
-    /// A memory at a place.
-    pub(crate) fn signs_text(&self, i: Index, place: Place<'_>, text: &str) -> Record {
-        self.signs(i, place, &Body::Memory(Memory::of(text)))
-    }
-
-    /// A puppet shows its certificate to all, by a manifest in a log of its own.
-    pub(crate) fn introduces(&mut self, puppet: Index, to: Index) {
-        let topic = TopicName::hive().id(&self.id());
-        let body = Body::Manifest(self.manifest(puppet));
-        let record = self.signs(puppet, Place::first(topic, 0), &body);
-        self.says(puppet, to, records(topic, vec![record]));
-    }
-}
-
-/// Where a record is to stand.
-#[derive(Clone, Copy)]
-pub(crate) struct Place<'a> {
-    pub(crate) topic: TopicId,
-    pub(crate) log: u64,
-    pub(crate) seq: Seq,
-    pub(crate) after: Option<&'a Record>,
-    pub(crate) stamp: Option<Stamp>,
-}
-
-impl<'a> Place<'a> {
-    pub(crate) fn first(topic: TopicId, log: u64) -> Self {
-        Self {
-            topic,
-            log,
-            seq: 0,
-            after: None,
-            stamp: None,
-        }
-    }
-
-    pub(crate) fn after(record: &'a Record) -> Self {
-        let header = record.header();
-        let (topic, log, seq) = (header.topic, header.log.0, header.seq + 1);
-        Self {
-            topic,
-            log,
-            seq,
-            after: Some(record),
-            stamp: None,
-        }
-    }
-
-    pub(crate) fn at(self, stamp: Stamp) -> Self {
-        Self {
-            stamp: Some(stamp),
-            ..self
-        }
-    }
-}
-
-pub(crate) fn records(topic: TopicId, run: Vec<Record>) -> Message {
-    Message::Records {
-        topic,
-        runs: vec![run],
-    }
-}
-
-pub(crate) fn erase(ids: &[RecordId]) -> Body {
-    Body::Erase(Erase { ids: ids.to_vec() })
-}
-
-fn text_of(record: &Record) -> Option<String> {
-    match Body::open(record.header().kind, &record.body()?) {
-        Ok(Body::Memory(memory)) => Some(memory.text),
-        Ok(Body::Revision(revision)) => Some(revision.memory.text),
-        _ => None,
-    }
-}
-
-/// Changes one byte of a stored record's body.
-pub(crate) fn rot(store: &mut MemStore, number: u64, seq: Seq) {
-    use aquifer_protocol::{Batch, Store as _};
-    let place = log::record_key(number, seq).to_vec();
-    let mut value = store
-        .get(Table::Records, &place)
-        .expect("memory")
-        .expect("there")
-        .to_vec();
-    *value.last_mut().expect("not empty") ^= 1;
-    let mut batch = Batch::default();
-    batch.put(Table::Records, place, value);
-    store.apply(batch).expect("memory");
 }

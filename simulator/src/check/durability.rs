@@ -95,6 +95,8 @@ pub(super) fn finish(world: &mut World) {
                             );
                         (!excused).then(|| "its body is gone".to_owned())
                     }
+                    // Once found rotten, a record may be taken out until a peer has given it back.
+                    Ok(None) if world.ledger.rotten.contains_key(&(*node, *id)) => None,
                     Ok(None) => Some(format!("safe at {:?}", written.safe)),
                     Err(_) if world.ledger.rotten.contains_key(&(*node, *id)) => None,
                     Err(why) => Some(why.to_string()),

@@ -89,8 +89,9 @@ fn redelivered(world: &mut World, topic: TopicId) {
             _ => runs.push(vec![record]),
         }
     }
-    let expired = |world: &World| world.report.events.get("erased").copied();
-    let (before, erased) = (world.nodes[other].disk.digest(), expired(world));
+    let mended =
+        |world: &World| ["erased", "repaired"].map(|name| world.report.events.get(name).copied());
+    let (before, seen) = (world.nodes[other].disk.digest(), mended(world));
     let from = world.nodes[one].keys.node();
     world.input(
         other,
@@ -100,8 +101,8 @@ fn redelivered(world: &mut World, topic: TopicId) {
         },
     );
     world.run_for(Duration::from_millis(100));
-    // Retention may come just now, and rightly changes the disk.
-    if world.nodes[other].disk.digest() != before && expired(world) == erased {
+    // Retention or a repair may come just now, and rightly changes the disk.
+    if world.nodes[other].disk.digest() != before && mended(world) == seen {
         let what = format!("its disk changed when n{one} delivered {topic} once more");
         world.violate(Violation::Twice { node: other, what });
     }

@@ -59,13 +59,14 @@ pub(super) fn stored(world: &mut World, node: Index, record: &Record) {
 /// The law that a node knows may have changed: is anything left of what it now forbids?
 pub(super) fn on_law(world: &mut World, node: Index) {
     let it = &world.nodes[node];
-    let Some(revision) = it
-        .replica
-        .as_ref()
-        .map(|replica| replica.law().revision() + 1)
-    else {
+    let Some(law) = it.replica.as_ref().map(|replica| replica.law()) else {
         return;
     };
+    // In doubt a node closes its topics and removes nothing: it is judged once its law is mended.
+    if !law.is_whole() {
+        return;
+    }
+    let revision = law.revision() + 1;
     if it.judged == revision {
         return;
     }

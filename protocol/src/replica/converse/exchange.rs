@@ -75,11 +75,16 @@ impl<S: Store> Replica<S> {
         let until = state
             .and_then(|s| s.fork)
             .map_or(until, |fork| until.min(fork));
-        let patient = |w: &Wanted| self.now.since(w.asked) < WANT_PATIENCE && w.peer != from;
-        if until <= height
-            || self.wanted.get(&key).is_some_and(patient)
-            || !self.is_holder(key.topic)
+        if until <= height || !self.is_holder(key.topic) {
+            return None;
+        }
+        if let Some(wanted) = self.wanted.get_mut(&key)
+            && wanted.is_fresh(self.now, WANT_PATIENCE)
         {
+            // On its way already. If the same peer has more by now, that is asked for next.
+            if wanted.peer == from {
+                wanted.until = wanted.until.max(until);
+            }
             return None;
         }
         self.wanted.insert(
@@ -88,6 +93,7 @@ impl<S: Store> Replica<S> {
                 peer: from,
                 until,
                 asked: self.now,
+                back: 0,
             },
         );
         Some(Want {
@@ -102,14 +108,21 @@ impl<S: Store> Replica<S> {
     fn hunt(&mut self, from: NodeId, key: LogKey, until: Seq) -> Option<Want> {
         let height = self.logs.get(&key)?.height;
         let back = match self.wanted.get(&key) {
-            Some(last) if last.peer == from && last.until > height => (last.until - height) * 4,
+            Some(last) if last.peer == from && last.back > 0 => {
+                if last.back >= height && last.is_fresh(self.now, WANT_PATIENCE) {
+                    // The whole log was looked at: to ask again at once would show no more.
+                    return None;
+                }
+                last.back.saturating_mul(4)
+            }
             _ => 16,
         };
-        // The distance is kept in `until`, which a hunt does not need.
+        let asked = self.now;
         let hunting = Wanted {
             peer: from,
-            until: height.saturating_add(back),
-            asked: self.now,
+            until,
+            asked,
+            back,
         };
         self.wanted.insert(key, hunting);
         let first = height.saturating_sub(back);
@@ -179,8 +192,7 @@ impl<S: Store> Replica<S> {
             }
             Ok(record) => Some(record.without_body()),
             Err(why) => {
-                self.repairs.insert((key, seq));
-                self.event(Event::Corrupt { key, why });
+                self.note_corrupt(key, seq, why);
                 None
             }
         }
@@ -216,11 +228,15 @@ impl<S: Store> Replica<S> {
                 // A push that overtook its predecessors.
                 wants.extend(self.want(from, key, top));
             } else if let Some(wanted) = promised {
-                self.wanted.remove(&key);
-                if height > before && height < wanted.until {
-                    wants.extend(self.want(from, key, wanted.until));
+                // Without progress the promise stands until its patience is over: to ask again at
+                // once for what was just refused would go round at the speed of the wire.
+                if height > before {
+                    self.wanted.remove(&key);
+                    if height < wanted.until {
+                        wants.extend(self.want(from, key, wanted.until));
+                    }
+                    caught_up = true;
                 }
-                caught_up = true;
             }
         }
         self.ask(from, topic, wants);
