@@ -51,6 +51,8 @@ pub struct Known {
     pub manifest: Manifest,
     /// When it said so.
     pub stamp: Stamp,
+    /// In which record. Of two with one stamp (a copied disk) the higher id counts, everywhere.
+    pub record: RecordId,
 }
 
 /// The law of one topic.
@@ -250,7 +252,7 @@ impl Law {
         if self
             .members
             .get(&member.node())
-            .is_some_and(|known| known.stamp >= stamp)
+            .is_some_and(|known| (known.stamp, known.record) >= (stamp, record.id()))
         {
             return Ok(false);
         }
@@ -261,6 +263,7 @@ impl Law {
                 member,
                 manifest: manifest.clone(),
                 stamp,
+                record: record.id(),
             },
         );
         self.revision += 1;
@@ -301,8 +304,9 @@ impl Law {
         Ok(below.iter().map(|name| self.fold_topic(name)).collect())
     }
 
-    /// Forgets what `record` taught: its log turned out to be forked before it.
-    pub fn unlearn_founding(&mut self, record: &Record, founding: &Founding) {
+    /// Forgets what `record` taught: its log turned out to be forked before it. Returns the topics
+    /// whose law it may have changed.
+    pub fn unlearn_founding(&mut self, record: &Record, founding: &Founding) -> Vec<TopicId> {
         let place = (record.header().stamp, record.id());
         if let Some(of_topic) = self.foundings.get_mut(&founding.topic) {
             of_topic.remove(&place);
@@ -315,6 +319,11 @@ impl Law {
             self.revision += 1;
             self.refold(|law| founding.topic.covers(&law.name));
         }
+        let below = self
+            .topics
+            .iter()
+            .filter(|(_, law)| founding.topic.covers(&law.name));
+        below.map(|(id, _)| *id).collect()
     }
 
     /// Whether a policy for `topic` by `founder` would be law, and as which version.

@@ -77,6 +77,8 @@ pub const WANT_PATIENCE: Duration = Duration::from_secs(5);
 pub const SCRUB_EVERY: Duration = Duration::from_secs(1);
 /// How many records are read back each time.
 pub const SCRUB_RECORDS: u64 = 64;
+/// How many stretches of logs one peer may promise between two rounds of sync.
+pub const PROMISES_PER_ROUND: usize = 16_384;
 /// How often retention is enforced.
 pub const RETENTION_EVERY: Duration = Duration::from_secs(30);
 

@@ -192,7 +192,8 @@ impl Record {
         let payload = cose.payload.as_deref().ok_or(OpenRecord::Malformed)?;
         let header: Header = minicbor::decode(payload).map_err(|_| OpenRecord::Malformed)?;
         let again = minicbor::to_vec(&header).expect("a vector takes any encoding");
-        if header.version != 1 || again != payload {
+        // The last place of all has no next: no log gets there, and a height is a place more.
+        if header.version != 1 || again != payload || header.seq == Seq::MAX {
             return Err(OpenRecord::Malformed);
         }
         if let Some(body) = body {

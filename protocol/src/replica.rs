@@ -95,6 +95,8 @@ pub struct Replica<S> {
     /// How far the scrub has come.
     scrubbed: Option<(LogKey, Seq)>,
     parked: Vec<(Time, NodeId, Record)>,
+    /// Peers that said they have more of our own log than we do, and have not proved it yet.
+    doubted: BTreeSet<NodeId>,
     awaiting: Awaiting,
     beat: Beat,
     deadlines: Deadlines,
@@ -172,6 +174,7 @@ impl<S: Store> Replica<S> {
             repairs: BTreeSet::new(),
             scrubbed: None,
             parked: Vec::new(),
+            doubted: BTreeSet::new(),
             awaiting: Awaiting::default(),
             beat: Beat::default(),
             ready: VecDeque::new(),

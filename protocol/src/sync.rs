@@ -133,7 +133,7 @@ impl Coded {
 }
 
 fn symbol(short: u64, state: &LogState) -> Symbol {
-    let fork = state.fork.map_or(0, |fork| fork + 1);
+    let fork = state.fork.map_or(0, |fork| fork.saturating_add(1));
     let parts: [&[u8]; 2] = [&state.tip.0, &fork.to_be_bytes()];
     let tip = digest("aquifer/tip/1", &parts);
     let tip = u64::from_be_bytes(*tip.first_chunk().expect("32 hold 8")) >> 16;

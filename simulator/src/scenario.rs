@@ -10,20 +10,6 @@
 pub mod plan;
 pub mod rule;
 
-/// What scenarios spare the core until it keeps it: set one to false to see it broken.
-pub(crate) mod spared {
-    /// A writer that may not read keeps what it wrote.
-    pub(crate) const WRITERS_WHO_MAY_NOT_READ: bool = false;
-    /// A topic below one that is bound to its home is founded in another region.
-    pub(crate) const CHILDREN_ABROAD: bool = false;
-    /// A node has records of a topic of which placement does not make it a holder.
-    pub(crate) const COPIES: bool = false;
-    /// A memory is erased to which there are links.
-    pub(crate) const LINKS_OF_THE_ERASED: bool = false;
-    /// A record of the law rots, and the node that has it restarts.
-    pub(crate) const ROTTEN_LAW: bool = false;
-}
-
 use crate::chance::Dice;
 use crate::engine::Index;
 use aquifer_protocol::{Region, Seed, TopicName};
@@ -281,9 +267,7 @@ pub(crate) fn changes(
         let (name, founder, mut rule) = match &parent {
             Some(above) => {
                 // Mostly the founder above goes on below, sometimes somebody else does.
-                let top = |i: Index| scenario.sites[i].region.top();
-                let near = !spared::CHILDREN_ABROAD || top(drawn) == top(above.founder);
-                let founder = if dice.permille(700) || !near {
+                let founder = if dice.permille(700) {
                     above.founder
                 } else {
                     drawn

@@ -49,7 +49,7 @@ pub enum ReadManifests {
 pub const ARROWS: &[(&str, &[&str])] = &[
     ("aquifer-protocol", &[]),
     ("aquifer-crdt", &["aquifer-protocol"]),
-    ("aquifer-simulator", &["aquifer-crdt", "aquifer-protocol"]),
+    ("aquifer-simulator", &["aquifer-protocol"]),
     ("aquifer-node", &["aquifer-crdt", "aquifer-protocol"]),
 ];
 

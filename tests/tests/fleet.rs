@@ -149,7 +149,12 @@ async fn a_revision_shows_on_the_other_side_and_as_of_shows_what_was() {
     let b = fleet.joins("b", &a, "eu").await;
     let first = a.remembers("notes", "the port is 5432").await;
     b.comes_to_recall("notes", "port", "the port is 5432").await;
-    let before = a.memory().get(&[first.id.clone()]).await.expect("there")[0].updated_at;
+    let before = a
+        .memory()
+        .get(std::slice::from_ref(&first.id))
+        .await
+        .expect("there")[0]
+        .updated_at;
     tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     let revision = Remember {
         text: "the port is 5433".into(),

@@ -437,7 +437,10 @@ fn pages_of_the_newest_meet_every_memory_once_even_those_of_one_millisecond() {
     let mut index = Index::default();
     for n in 0..25u8 {
         let text = format!("note {n}");
-        let entry = Entry { created_ms: 1_000 + u64::from(n / 10), ..entry(n, &text) };
+        let entry = Entry {
+            created_ms: 1_000 + u64::from(n / 10),
+            ..entry(n, &text)
+        };
         index.insert(&entry).unwrap();
     }
     let mut filter = work();

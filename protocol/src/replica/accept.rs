@@ -5,7 +5,8 @@
 //! (I10). What is refused now may be offered again by the next sync, so nothing refused is lost.
 
 use super::Replica;
-use crate::body::{Body, Kind};
+use crate::body::{Body, Founding, Kind};
+use crate::certificate::Member;
 use crate::decide::{Denial, Op, Subject, decide};
 use crate::event::{Event, RejectRecord};
 use crate::identity::NodeId;
@@ -92,6 +93,9 @@ impl<S: Store> Replica<S> {
             at: header.stamp.time(),
         };
         decide(Op::Publish, label, subject, epoch).map_err(RejectRecord::Denied)?;
+        if let Some(Body::Founding(founding)) = &body {
+            in_scope(member, founding)?;
+        }
         let (len, max) = (header.body_len, label.policy.body_bytes_max);
         if len > max && header.kind != Kind::ERASE {
             let topic = label.topic.clone();
@@ -150,7 +154,7 @@ impl<S: Store> Replica<S> {
     }
 
     /// The id that the log itself says lies at `seq`: the tip, or what the next record follows.
-    fn id_at(&self, state: LogState, seq: u64) -> Option<RecordId> {
+    pub(super) fn id_at(&self, state: LogState, seq: u64) -> Option<RecordId> {
         if seq + 1 == state.height {
             return Some(state.tip);
         }
@@ -169,6 +173,15 @@ impl<S: Store> Replica<S> {
             record.without_body()
         };
         log::put_record(&mut self.store, state.number, &kept);
+        let seq = kept.header().seq;
+        if kept.carried().is_some() && seq < state.expired {
+            // Retention had passed over it unread; its time may be yet to come.
+            let state = LogState {
+                expired: seq,
+                ..state
+            };
+            self.logs.set(&mut self.store, key, state);
+        }
         if let Some(Ok(body)) = kept.body().map(|b| Body::open(kept.header().kind, &b)) {
             self.apply(&kept, &body);
         }
@@ -275,6 +288,9 @@ impl<S: Store> Replica<S> {
         self.summaries.remove(&key.topic);
         if let Some(from) = from {
             self.beat.grown.insert(key, from);
+            if key.writer == self.keys.node() {
+                self.doubted.remove(&from);
+            }
         }
         self.event(Event::Accepted {
             record: kept.clone(),
@@ -297,6 +313,9 @@ impl<S: Store> Replica<S> {
                 self.relate(&link.to, record);
             }
             Body::Founding(founding) if record.header().topic == self.hive_topic => {
+                if let Err(why) = self.founds_in_scope(record, founding) {
+                    return self.reject(record, why);
+                }
                 match self.law.learn_founding(record, founding) {
                     Ok(topics) if topics.is_empty() => {}
                     Ok(topics) => self.on_law(&topics),
@@ -323,6 +342,17 @@ impl<S: Store> Replica<S> {
             peer.member = known.member.clone();
         }
         self.event(Event::MemberLearnt { node });
+    }
+
+    /// Whether the writer's certificate covers the topic that it founds or amends. A body that came
+    /// after its header was not there to be judged at the door.
+    pub(super) fn founds_in_scope(
+        &self,
+        record: &Record,
+        founding: &Founding,
+    ) -> Result<(), RejectRecord> {
+        let member = self.law.certificate(&record.header().cap_hash);
+        member.map_or(Ok(()), |member| in_scope(member, founding))
     }
 
     fn reject(&mut self, record: &Record, why: RejectRecord) {
@@ -429,4 +459,13 @@ impl<S: Store> Replica<S> {
         log::put_record(&mut self.store, number, &record.without_body());
         true
     }
+}
+
+/// A certificate for some topics gives no power over the law of others (I13).
+fn in_scope(member: &Member, founding: &Founding) -> Result<(), RejectRecord> {
+    if member.covers(&founding.topic) {
+        return Ok(());
+    }
+    let (topic, node) = (founding.topic.clone(), member.node());
+    Err(RejectRecord::Denied(Denial::Scope { topic, node }))
 }

@@ -32,6 +32,8 @@ pub(super) struct Peer {
     pub(super) member: Member,
     /// By how many milliseconds our clock is ahead of its clock.
     ahead_ms: Option<i64>,
+    /// How many stretches of logs it has promised since the last round of sync.
+    pub(super) promised: usize,
     /// Reconciliations by coded cells in which it sends.
     receiving: std::collections::BTreeMap<TopicId, cells::Receiving>,
 }
@@ -63,6 +65,7 @@ impl<S: Store> Replica<S> {
         let peer = Peer {
             member,
             ahead_ms: None,
+            promised: 0,
             receiving: Default::default(),
         };
         self.peers.insert(node, peer);
@@ -188,7 +191,7 @@ impl<S: Store> Replica<S> {
             Message::Receipts(receipts) => self.on_receipts(from, &receipts),
             Message::Proofs { topic, proofs } => {
                 if self.exchanges(topic, from) {
-                    proofs.iter().for_each(|proof| self.on_proof(proof));
+                    proofs.iter().for_each(|proof| self.on_proof(topic, proof));
                 }
             }
             Message::Unknown { .. } => {}

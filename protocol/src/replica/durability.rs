@@ -109,12 +109,28 @@ impl<S: Store> Replica<S> {
         if receipts.holder != from {
             return;
         }
+        let awaited = |held: &&Held| {
+            let mut waiting = self.awaiting.commands.values();
+            waiting.any(|waiting| waiting.heights.contains_key(&held.key))
+        };
+        // A receipt ends with a record. For another history of our log, one that a copy of this
+        // store wrote, it proves nothing.
+        let ours = |held: &&Held| {
+            let state = self.logs.get(&held.key);
+            let last = held.height.checked_sub(1);
+            let (Some(state), Some(last)) = (state, last) else {
+                return false;
+            };
+            last < state.height && self.id_at(*state, last) == Some(held.tip)
+        };
+        let good = receipts.held.iter().filter(awaited).filter(ours);
+        let held: Vec<Held> = good.copied().collect();
         let waiting: Vec<CommandId> = self.awaiting.commands.keys().copied().collect();
         for id in waiting {
             let Some(waiting) = self.awaiting.commands.get_mut(&id) else {
                 continue;
             };
-            for held in &receipts.held {
+            for held in &held {
                 if waiting
                     .heights
                     .get(&held.key)

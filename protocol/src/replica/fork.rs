@@ -7,10 +7,12 @@
 use super::Replica;
 use crate::body::{Body, Kind};
 use crate::event::Event;
+use crate::limits::LOGS_PER_TOPIC_MAX;
 use crate::log::{self, LogKey};
 use crate::record::{NO_RECORD, Record, RecordId, Seq};
 use crate::store::{Store, Table};
 use crate::time::Stamp;
+use crate::topic::TopicId;
 use crate::wire::Proof;
 use bytes::Bytes;
 use minicbor::{Decode, Encode, bytes::ByteVec};
@@ -25,9 +27,17 @@ struct StoredProof {
 
 impl<S: Store> Replica<S> {
     /// Takes a proof that a peer sent. Its signatures were checked when it was opened.
-    pub(super) fn on_proof(&mut self, proof: &Proof) {
+    pub(super) fn on_proof(&mut self, topic: TopicId, proof: &Proof) {
         let key = LogKey::of(&proof.one);
-        if self.may_hold(key.topic).is_ok() {
+        // One certificate that is known makes the writer a member; the other record may name any.
+        let certified = |record: &Record| {
+            let member = self.law.certificate(&record.header().cap_hash);
+            member.is_some_and(|member| member.node() == key.writer)
+        };
+        let member = certified(&proof.one) || certified(&proof.other);
+        let full = || self.logs.of_topic(topic).nth(LOGS_PER_TOPIC_MAX).is_some();
+        let room = self.logs.get(&key).is_some() || !full();
+        if key.topic == topic && member && room && self.may_hold(topic).is_ok() {
             self.cut(key, proof.one.header().seq, proof);
         }
     }
@@ -83,6 +93,7 @@ impl<S: Store> Replica<S> {
         let ids: Vec<RecordId> = lost.iter().map(Record::id).collect();
         self.event(Event::Cut { key, fork, ids });
         if key.writer == self.keys.node() {
+            self.doubted.clear();
             self.write_anew(key, &lost);
         }
         self.erase_anew(&lost);
@@ -108,7 +119,10 @@ impl<S: Store> Replica<S> {
         let Some(bytes) = record.body() else { return };
         match Body::open(record.header().kind, &bytes) {
             Ok(Body::Founding(founding)) if record.header().topic == self.hive_topic => {
-                self.law.unlearn_founding(record, &founding);
+                let mut topics = self.law.unlearn_founding(record, &founding);
+                // What no policy is left for is denied, not deleted: its law may come again.
+                topics.retain(|topic| self.law.label(*topic).is_ok());
+                self.on_law(&topics);
             }
             Ok(Body::Revision(revision)) => {
                 self.store
@@ -131,9 +145,9 @@ impl<S: Store> Replica<S> {
         }
         for record in lost {
             let header = record.header();
-            let known = header.kind == Kind::MEMORY || header.kind == Kind::REVISION;
-            if let (true, Some(bytes)) = (known, record.body())
+            if let Some(bytes) = record.body()
                 && let Ok(body) = Body::open(header.kind, &bytes)
+                && !matches!(body, Body::Unknown(_) | Body::Erase(_))
             {
                 // A refusal here (a law that changed since) leaves the record where the law wants
                 // it: nowhere. It has been reported as cut.

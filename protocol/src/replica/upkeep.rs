@@ -94,10 +94,8 @@ impl<S: Store> Replica<S> {
                 self.offer(topic, *peer);
             }
         }
-        if !peers.is_empty() && !self.repairs.is_empty() {
-            let peer = peers[self.rng.next_u32() as usize % peers.len()];
-            self.ask_repairs(peer);
-        }
+        self.peers.values_mut().for_each(|peer| peer.promised = 0);
+        self.ask_repairs();
     }
 
     /// Offers `topic` to every peer that may hear of it.
@@ -114,8 +112,8 @@ impl<S: Store> Replica<S> {
         Reply::Refreshing { peers }
     }
 
-    /// Asks `peer` for bodies that are missing or corrupt here.
-    fn ask_repairs(&mut self, peer: NodeId) {
+    /// Asks for what is missing or corrupt here: for each topic one peer that may hold it.
+    fn ask_repairs(&mut self) {
         let mut by_topic: BTreeMap<TopicId, Vec<Want>> = BTreeMap::new();
         // The last of a log first: what vouches for a record is the one after it.
         for (key, seq) in self.repairs.iter().rev().take(ITEMS_PER_MESSAGE_MAX) {
@@ -128,7 +126,12 @@ impl<S: Store> Replica<S> {
             by_topic.entry(key.topic).or_default().push(want);
         }
         for (topic, wants) in by_topic {
-            self.send(peer, Message::Wants { topic, wants });
+            let may = |peer: &&NodeId| self.may_serve(topic, peer).is_ok();
+            let peers: Vec<NodeId> = self.peers.keys().filter(may).copied().collect();
+            if !peers.is_empty() {
+                let peer = peers[self.rng.next_u32() as usize % peers.len()];
+                self.send(peer, Message::Wants { topic, wants });
+            }
         }
     }
 
@@ -287,6 +290,7 @@ impl<S: Store> Replica<S> {
             .of_topic(self.hive_topic)
             .map(|(key, state)| (*key, *state))
             .collect();
+        let mut foundings = Vec::new();
         for (key, state) in logs {
             for seq in 0..state.height {
                 let place = log::record_key(state.number, seq);
@@ -302,14 +306,18 @@ impl<S: Store> Replica<S> {
                 };
                 // Good when it was accepted; what cannot be learnt was reported then.
                 match Body::open(record.header().kind, &bytes) {
-                    Ok(Body::Founding(founding)) => {
-                        let _ = self.law.learn_founding(&record, &founding);
-                    }
+                    Ok(Body::Founding(founding)) => foundings.push((record, founding)),
                     Ok(Body::Manifest(manifest)) => {
                         let _ = self.law.learn_manifest(&record, &manifest);
                     }
                     _ => {}
                 }
+            }
+        }
+        // Certificates first: they say what a founder had a say in.
+        for (record, founding) in foundings {
+            if self.founds_in_scope(&record, &founding).is_ok() {
+                let _ = self.law.learn_founding(&record, &founding);
             }
         }
         Ok(())

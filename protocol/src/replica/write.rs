@@ -71,6 +71,13 @@ impl<S: Store> Replica<S> {
             decide(op, label, subject, label.epoch).map_err(Refusal::Denied)?;
         }
         let policy_epoch = label.epoch;
+        for body in bodies {
+            if let Body::Revision(revision) = body
+                && self.is_erased(topic, &revision.of)
+            {
+                return Err(Refusal::NoMemory { id: revision.of });
+            }
+        }
         let mut written = Vec::with_capacity(bodies.len());
         for body in bodies {
             let (kind, bytes) = body.to_bytes().map_err(Refusal::Body)?;

@@ -52,9 +52,14 @@ pub(super) fn restarted(world: &mut World, node: Index) {
         .written
         .iter()
         .filter(|(_, w)| w.safe.contains(&node));
-    let missing = promised
-        .map(|(id, w)| (*id, w.topic))
-        .find(|(id, _)| !world.nodes[node].has(id));
+    // A law that came in the beat in which it crashed may have taken the topic away.
+    let replica = world.nodes[node].replica.as_ref();
+    let holds = |topic: &TopicId| replica.is_some_and(|r| r.may_hold(*topic).is_ok());
+    let missing = promised.map(|(id, w)| (*id, w.topic)).find(|(id, topic)| {
+        holds(topic)
+            && !world.nodes[node].has(id)
+            && !world.ledger.rotten.contains_key(&(node, *id))
+    });
     if let Some((id, topic)) = missing {
         lost(
             world,

@@ -46,7 +46,12 @@ fn permits(world: &World, knower: Index, topic: TopicId, node: Index) -> bool {
 /// A record was stored.
 pub(super) fn stored(world: &mut World, node: Index, record: &Record) {
     let topic = record.header().topic;
-    if record.carried().is_some() && !permits(world, node, topic, node) {
+    // Stored in the beat before a crash, under a law of which a part cannot be read since.
+    let whole = world.nodes[node]
+        .replica
+        .as_ref()
+        .is_none_or(|replica| replica.law().is_whole());
+    if whole && record.carried().is_some() && !permits(world, node, topic, node) {
         let what = format!("stored {}, which the law it knows forbids", record.id());
         world.violate(Violation::Misplaced {
             topic: called(world, topic),

@@ -5,7 +5,7 @@
 //!
 //! Not here: which rule a node knows of (`world`), the search for misplaced bodies (`check`).
 
-use super::{Scenario, spared};
+use super::Scenario;
 use crate::chance::Dice;
 use crate::engine::Index;
 use aquifer_protocol::identity::NodeId;
@@ -117,7 +117,6 @@ impl Rule {
         }
         if dice.permille(200) {
             let copies = dice.between(1, 4) as u16;
-            let copies = if spared::COPIES { 64 } else { copies };
             rule.copies = Some(self.copies.map_or(copies, |c| c.min(copies)));
         }
         rule
@@ -139,9 +138,6 @@ impl Rule {
         policy.copies = self.copies;
         if let Some(readers) = &self.readers {
             policy.readers = Keyring::Only(readers.iter().map(|i| nodes[*i].0).collect());
-            if spared::WRITERS_WHO_MAY_NOT_READ {
-                policy.writers = policy.readers.clone();
-            }
         }
         policy.body_bytes_max = BODY_BYTES - self.tag;
         policy

@@ -6,13 +6,11 @@ use super::{World, node};
 use crate::disk::{Disk, Ending};
 use crate::engine::{Happening, Index, Mishap};
 use crate::report::Fault;
-use crate::scenario::spared;
 use aquifer_protocol::body::Manifest;
 use aquifer_protocol::log::{self, LogKey};
 use aquifer_protocol::wire::Want;
 use aquifer_protocol::{
-    Command, CommandId, Input, Message, RecordId, Replica, Settings, Store, Table, TopicId,
-    TopicName,
+    Command, CommandId, Input, Message, RecordId, Replica, Settings, Store, Table,
 };
 use core::time::Duration;
 use std::collections::BTreeSet;
@@ -298,13 +296,7 @@ impl World {
         let honest: Vec<Index> = self.honest().collect();
         let node = *self.chaos.pick(&honest);
         let (which, bit) = (self.chaos.bits(), self.chaos.bits());
-        let law = TopicName::hive().id(&self.hive);
-        let may_rot = |topic: TopicId| !spared::ROTTEN_LAW || topic != law;
-        let accepted = self.nodes[node]
-            .accepted
-            .iter()
-            .filter(|(_, topic)| may_rot(**topic));
-        let ids: Vec<_> = accepted.map(|(id, _)| *id).collect();
+        let ids: Vec<_> = self.nodes[node].accepted.keys().copied().collect();
         let Some(id) = ids.get((which % ids.len().max(1) as u64) as usize) else {
             return;
         };

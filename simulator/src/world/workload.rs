@@ -5,7 +5,6 @@
 use super::World;
 use crate::engine::{Happening, Index};
 use crate::ledger::{Intent, Item};
-use crate::scenario::spared;
 use aquifer_protocol::body::{Link, Memory, Revision};
 use aquifer_protocol::{
     AgentId, Body, Command, CommandId, Durability, Expect, Input, RecordId, TopicId, TopicName,
@@ -38,7 +37,7 @@ impl World {
         let target = (!there.is_empty()).then(|| *self.agents.pick(&there));
         match (what, target) {
             (0..15, Some(of)) => self.revise(node, &topic, of, durability),
-            (15..22, Some(from)) if !spared::LINKS_OF_THE_ERASED => {
+            (15..22, Some(from)) => {
                 let to = *self.agents.pick(&there);
                 let body = Body::Link(Link {
                     from,

@@ -74,7 +74,11 @@ impl<S: Store> Replica<S> {
                 cells: Vec::new(),
             };
         }
-        if got.nonce != nonce || got.cells.len() as u64 != start || got.cells.len() > SYMBOLS_MAX {
+        if got.nonce != nonce || got.cells.len() as u64 != start {
+            // Left over from a talk that another has replaced.
+            return;
+        }
+        if got.cells.len() > SYMBOLS_MAX {
             peer.receiving.remove(&topic);
             return;
         }
@@ -102,6 +106,8 @@ impl<S: Store> Replica<S> {
                 .get(&short)
                 .and_then(|key| Some((*key, *self.logs.get(key)?)));
             match ours {
+                // Where we have more, `tell_ours` says so; nothing need be asked.
+                Some((_, state)) if state.fork.is_none() && state.height > height => {}
                 // The symbol says what a want needs; forks and equal heights need the whole item.
                 Some((key, state)) if state.fork.is_none() && state.height < height => {
                     told.push((key, height));

@@ -8,7 +8,10 @@ use super::super::{Replica, accept::Taken};
 use super::Wanted;
 use crate::event::{Event, RejectRecord};
 use crate::identity::NodeId;
-use crate::limits::{RECORDS_BYTES_PER_MESSAGE, RECORDS_PER_MESSAGE_MAX, WANT_PATIENCE};
+use crate::limits::{
+    PEERS_MAX, PROMISES_PER_ROUND, RECORDS_BYTES_PER_MESSAGE, RECORDS_PER_MESSAGE_MAX,
+    WANT_PATIENCE,
+};
 use crate::log::{self, LogKey, LogState};
 use crate::record::{Record, Seq};
 use crate::store::{Store, Table};
@@ -26,7 +29,7 @@ impl<S: Store> Replica<S> {
                 log: item.log,
             };
             let ours = self.logs.get(&key).copied();
-            self.notice_own_log(key, ours, item);
+            self.notice_own_log(from, key, ours, item);
             match sync::compare(ours.as_ref(), item) {
                 Verdict::Equal => {}
                 Verdict::Behind => wants.extend(self.want(from, key, item.height)),
@@ -37,7 +40,7 @@ impl<S: Store> Replica<S> {
                         writer: key.writer,
                         log: key.log,
                         from: fork,
-                        until: fork + 1,
+                        until: fork.saturating_add(1),
                     });
                 }
                 Verdict::Diverged => wants.extend(self.hunt(from, key, item.height)),
@@ -59,11 +62,20 @@ impl<S: Store> Replica<S> {
     }
 
     /// If a peer has more of our own log than we do, this store is a copy or was restored (T29).
-    fn notice_own_log(&mut self, key: LogKey, ours: Option<LogState>, item: &Item) {
+    fn notice_own_log(&mut self, from: NodeId, key: LogKey, ours: Option<LogState>, item: &Item) {
         let own = key.writer == self.keys.node() && key.log == self.own;
         let height = ours.map_or(0, |state| state.height);
         let other = ours.is_some_and(|s| s.height == item.height && s.tip != item.tip);
         if own && (item.height > height || other) {
+            self.leave_own_log_at_the_word_of(from, key);
+        }
+    }
+
+    /// Leaves our own log because a peer says it has more of it. A peer is believed once; until one
+    /// of our own records that we lacked has come to prove it right, its word counts no more, or a
+    /// liar could make us open a log for every write.
+    fn leave_own_log_at_the_word_of(&mut self, from: NodeId, key: LogKey) {
+        if self.doubted.len() < PEERS_MAX && self.doubted.insert(from) {
             self.leave_own_log(key);
         }
     }
@@ -87,6 +99,12 @@ impl<S: Store> Replica<S> {
             }
             return None;
         }
+        // What one peer may promise until the next round is bounded: a promise costs it nothing.
+        let peer = self.peers.get_mut(&from)?;
+        if peer.promised >= PROMISES_PER_ROUND {
+            return None;
+        }
+        peer.promised += 1;
         self.wanted.insert(
             key,
             Wanted {
@@ -221,7 +239,9 @@ impl<S: Store> Replica<S> {
             let height = self.logs.get(&key).map_or(0, |state| state.height);
             let gap = first.header().seq > height;
             let promised = self.wanted.get(&key).copied().filter(|w| w.peer == from);
-            let top = run.last().map_or(0, |last| last.header().seq + 1);
+            let top = run
+                .last()
+                .map_or(0, |last| last.header().seq.saturating_add(1));
             if diverged {
                 wants.extend(self.hunt(from, key, top));
             } else if gap {
