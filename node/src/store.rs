@@ -266,16 +266,16 @@ fn open_and_check(path: &std::path::Path, check: bool) -> Result<RedbStore, Open
     if check && !db.check_integrity().map_err(from)? {
         tracing::warn!(target: "aquifer::store", "redb repaired the store");
     }
-    let tables = || -> Result<(), redb::Error> {
-        let transaction = db.begin_write()?;
-        for table in Table::ALL {
-            transaction.open_table(definition(table))?;
+    // A store that has its tables is not written to before its schema has been read: one of a newer
+    // version must stay as it is.
+    let current = match Snapshot::of(&db) {
+        Ok(current) => current,
+        Err(redb::Error::TableDoesNotExist(_)) => {
+            make_tables(&db)?;
+            Snapshot::of(&db)?
         }
-        transaction.commit()?;
-        Ok(())
+        Err(why) => return Err(why.into()),
     };
-    tables()?;
-    let current = Snapshot::of(&db)?;
     // Reading where the logs stand touches every page that opening the replica needs.
     aquifer_protocol::log::Logs::load(&current).map_err(|e| OpenAt::Corrupt(e.to_string()))?;
     Ok(RedbStore {
@@ -283,6 +283,15 @@ fn open_and_check(path: &std::path::Path, check: bool) -> Result<RedbStore, Open
         current,
         failed: None,
     })
+}
+
+fn make_tables(db: &Database) -> Result<(), redb::Error> {
+    let transaction = db.begin_write()?;
+    for table in Table::ALL {
+        transaction.open_table(definition(table))?;
+    }
+    transaction.commit()?;
+    Ok(())
 }
 
 fn free_name(home: &Home) -> PathBuf {

@@ -325,11 +325,20 @@ pub fn open_run(parts: &[(Bytes, Option<Bytes>)]) -> Result<Vec<Record>, OpenRec
 
 fn parse_envelope(envelope: &[u8]) -> Result<CoseSign1, OpenRecord> {
     let cose = CoseSign1::from_slice(envelope).map_err(|_| OpenRecord::Malformed)?;
-    let expected = coset::RegisteredLabelWithPrivate::Assigned(iana::Algorithm::EdDSA);
-    let bare = cose.unprotected.is_empty() && cose.protected.header.alg == Some(expected);
-    // Canonical: the bytes are the ones we would write, so an id has one envelope per signature.
-    let again = cose.clone().to_vec().map_err(|_| OpenRecord::Malformed)?;
-    if bare && again == envelope {
+    // Canonical: the bytes are the ones we would write, protected header included, so a writer has
+    // one envelope for a record and nothing travels in fields that nobody reads.
+    let ours = CoseSign1 {
+        protected: coset::ProtectedHeader {
+            original_data: None,
+            header: HeaderBuilder::new()
+                .algorithm(iana::Algorithm::EdDSA)
+                .build(),
+        },
+        unprotected: coset::Header::default(),
+        ..cose.clone()
+    };
+    let again = ours.to_vec().map_err(|_| OpenRecord::Malformed)?;
+    if again == envelope {
         Ok(cose)
     } else {
         Err(OpenRecord::Malformed)
@@ -424,6 +433,23 @@ pub(crate) mod tests {
         let fake = Record::author(&forger, last, [8; 16], b"hi").expect("short");
         forged[3] = (fake.envelope().clone(), fake.carried().cloned());
         assert_eq!(open_run(&forged), Err(OpenRecord::Unsigned));
+    }
+
+    #[test]
+    fn an_envelope_with_more_in_its_protected_header_is_refused() {
+        let keys = Keys::from_secret(&[1; 32]);
+        let payload = minicbor::to_vec(header(&keys, 0, NO_RECORD)).expect("vec");
+        let protected = HeaderBuilder::new()
+            .algorithm(iana::Algorithm::EdDSA)
+            .key_id(vec![7])
+            .build();
+        let envelope = CoseSign1Builder::new()
+            .protected(protected)
+            .payload(payload)
+            .create_signature(AAD, |message| keys.sign(message).to_vec())
+            .build();
+        let bytes = envelope.to_vec().expect("vec").into();
+        assert_eq!(Record::open(&bytes, None), Err(OpenRecord::Malformed));
     }
 
     proptest! {
