@@ -25,12 +25,6 @@ fn main() {
 async fn measure() {
     let folder = tempfile::tempdir().expect("a folder");
     let a = node(folder.path().join("a"), None).await;
-    let invite = a
-        .memory()
-        .invite(Default::default())
-        .await
-        .expect("may invite");
-    let b = node(folder.path().join("b"), Some(invite.ticket)).await;
     println!(
         "{:34} {:>10} {:>10} {:>10}   per fdatasync",
         "", "min", "p50", "p99"
@@ -65,6 +59,23 @@ async fn measure() {
         searches.push(timed(a.memory().recall(find(query))).await);
     }
     line("recall, hybrid, 10,400 memories", searches, Some(fdatasync));
+    let invite = a
+        .memory()
+        .invite(Default::default())
+        .await
+        .expect("may invite");
+    let b = node(folder.path().join("b"), Some(invite.ticket)).await;
+    let mut writes = Vec::new();
+    for i in 0..WRITES {
+        writes.push(
+            timed(
+                a.memory()
+                    .remember(note(format!("shared note {i} of {}", i * 31))),
+            )
+            .await,
+        );
+    }
+    line("remember, a peer on the same disk", writes, Some(fdatasync));
     let mut crossings = Vec::new();
     for i in 0..CROSSINGS {
         let word = format!("crossing{i}x{}", i * 104_729);

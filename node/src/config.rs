@@ -4,6 +4,7 @@
 //! `/etc/aquifer/config.toml`, that over defaults. An unknown key is an error that names it.
 
 use crate::api::Problem;
+use crate::driver::Tap;
 use crate::home::Home;
 use aquifer_protocol::Region;
 use aquifer_protocol::certificate::role;
@@ -35,6 +36,8 @@ pub struct Up {
     pub no_mdns: bool,
     /// The ticket of `aquifer join`.
     pub ticket: Option<String>,
+    /// Sees what leaves, for tests.
+    pub tap: Option<Tap>,
 }
 
 /// A configuration file, as written.

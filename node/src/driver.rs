@@ -90,6 +90,26 @@ impl Helm {
     }
 }
 
+/// Sees every frame that leaves this node, in plaintext, and to whom it goes: for tests that search
+/// for what must not leave. No flag and no file can set it.
+#[derive(Clone)]
+pub struct Tap(Arc<TapFn>);
+
+type TapFn = dyn Fn(&NodeId, &[u8]) + Send + Sync;
+
+impl Tap {
+    /// A tap that calls `see` with the receiver and the frame.
+    pub fn new(see: impl Fn(&NodeId, &[u8]) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(see))
+    }
+}
+
+impl std::fmt::Debug for Tap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tap")
+    }
+}
+
 /// What the driver works with.
 pub(crate) struct Rigging {
     pub(crate) replica: Replica<RedbStore>,
@@ -99,6 +119,7 @@ pub(crate) struct Rigging {
     pub(crate) events: mpsc::Receiver<NetEvent>,
     pub(crate) observer: Observer,
     pub(crate) stop: CancellationToken,
+    pub(crate) tap: Option<Tap>,
 }
 
 struct Driver {
@@ -252,6 +273,9 @@ impl Driver {
         match output {
             Output::Send { to, message } => {
                 let frame = Bytes::from(message.to_bytes());
+                if let Some(Tap(see)) = &self.rigging.tap {
+                    see(&to, &frame);
+                }
                 self.tell_net(NetCommand::Send { to: to.0, frame }).await;
             }
             Output::Reply { to, reply } => {

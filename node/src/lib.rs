@@ -134,6 +134,7 @@ pub async fn start(up: Up) -> Result<Node, Problem> {
         events,
         observer,
         stop: stop.clone(),
+        tap: up.tap.clone(),
     };
     let helm = driver::start(rigging, view).map_err(thread)?;
     let memory = Memory::new(Inner {

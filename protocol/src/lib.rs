@@ -29,7 +29,7 @@
 //!
 //! ## In reading order
 //! [`event`] what goes in and comes out · [`replica`] the router · [`record`] and [`log`] what is
-//! kept · [`law`] and [`decide`] who may what · [`placement`] who holds what · [`sync`] how two nodes
+//! kept · [`law`] and [`mod@decide`] who may what · [`placement`] who holds what · [`sync`] how two nodes
 //! become equal · [`wire`] what they say · [`store`] the only seam · [`limits`] every bound.
 #![forbid(unsafe_code)]
 

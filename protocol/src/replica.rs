@@ -1,9 +1,9 @@
 //! The replica: one node's whole protocol, as a value.
 //!
 //! This file is the router: it owns the parts, hands each input to the part that knows it, and keeps
-//! the beat. The parts: [`write`] commands become records, [`accept`] what makes a record good,
-//! [`fork`] what becomes of a log whose writer lied, [`converse`] what is said to peers,
-//! [`spread`] what leaves by itself, [`durability`] who waits for receipts, [`scrub`] what the disk does, [`upkeep`] what time does.
+//! the beat. The parts: `write` commands become records, `accept` what makes a record good, `fork`
+//! what becomes of a log whose writer lied, `converse` what is said to peers, `spread` what leaves by
+//! itself, `durability` who waits for receipts, `scrub` what the disk does, `upkeep` what time does.
 //!
 //! Not here: sockets, clocks, disks (the drivers), reading and searching (they go beside it).
 

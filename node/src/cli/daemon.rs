@@ -174,6 +174,7 @@ impl UpFlags {
             roles: self.roles.clone(),
             no_mdns: self.no_mdns,
             ticket,
+            tap: None,
         }
     }
 

@@ -5,6 +5,7 @@ use super::human::{self, Paint, plural};
 use super::output::Answer;
 use crate::api::{Explain, NewTopic, PolicyView, Problem, TopicView};
 use crate::{config, moment};
+use aquifer_protocol::limits::BODY_BYTES_MAX;
 use clap::{Args, Subcommand};
 
 #[derive(Debug, Subcommand)]
@@ -232,7 +233,10 @@ fn law(policy: &PolicyView) -> Vec<String> {
             lines.push(format!("  only these may {who}: {}", nodes.join(", ")));
         }
     }
-    if let Some(most) = policy.body_bytes_max {
+    if let Some(most) = policy
+        .body_bytes_max
+        .filter(|most| *most < BODY_BYTES_MAX as u32)
+    {
         lines.push(format!("  texts of at most {most} bytes"));
     }
     lines

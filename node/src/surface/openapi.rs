@@ -1,7 +1,7 @@
 //! The routes, and the OpenAPI document of them: `/openapi.json`, `/docs`.
 //!
 //! `routes!` puts a handler into the router and its description into the document at once, and
-//! [`routes`] is the only place that adds either, so that the two cannot differ.
+//! [`routes()`] is the only place that adds either, so that the two cannot differ.
 
 use super::{App, mcp, memories, operations, topics};
 use axum::Router;
