@@ -374,8 +374,8 @@ pub enum RejectRecord {
     /// Its log is cut before it.
     #[error("its log was forked by its writer")]
     Forked,
-    /// Its stamp or epoch lies before its predecessor's.
-    #[error("its stamp or law lies before its predecessor's")]
+    /// Its stamp lies before its predecessor's.
+    #[error("its stamp lies before its predecessor's")]
     Backwards,
     /// Its body cannot be read.
     #[error("{0}")]
