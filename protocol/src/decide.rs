@@ -8,7 +8,7 @@
 
 use crate::certificate::Member;
 use crate::identity::NodeId;
-use crate::policy::{Keyring, Policy};
+use crate::policy::Policy;
 use crate::region::{Region, Regions};
 use crate::time::Time;
 use crate::topic::TopicName;
@@ -236,7 +236,7 @@ pub fn decide(op: Op, label: Label<'_>, subject: Subject<'_>, epoch: u64) -> Res
         Op::Publish => (&policy.writers, "writers"),
         _ => (&policy.readers, "readers"),
     };
-    if keyring.contains(&member.node().0) || matches!(keyring, Keyring::Members) {
+    if keyring.contains(&member.node().0) {
         Ok(())
     } else {
         Err(Denial::Keyring {

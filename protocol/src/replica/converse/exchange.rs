@@ -203,12 +203,9 @@ impl<S: Store> Replica<S> {
             .store
             .get(Table::Records, &log::record_key(state.number, seq))?;
         match log::read_stored(state.number, seq, &bytes) {
-            Ok(record) if record.carried().is_some() || !self.repairs.contains(&(key, seq)) => {
-                // A tombstone or a retention that came since the record was stored has removed the
-                // body by itself; what is read here is what may be served.
-                Some(record)
-            }
-            Ok(record) => Some(record.without_body()),
+            // A tombstone or a retention that came since the record was stored has removed the body
+            // from the store: what is read here is what may be served.
+            Ok(record) => Some(record),
             Err(why) => {
                 self.note_corrupt(key, seq, why);
                 None
