@@ -12,6 +12,7 @@ use crate::identity::{AgentId, NodeId};
 use crate::log::{CorruptRecord, LogKey};
 use crate::policy::Policy;
 use crate::record::{Record, RecordId, Seq};
+use crate::region::Region;
 use crate::time::Time;
 use crate::topic::{TopicId, TopicName};
 use crate::wire::{Message, OpenMessage};
@@ -21,6 +22,21 @@ use core::time::Duration;
 /// Correlates a command with its reply.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct CommandId(pub u64);
+
+/// Correlates a message of a mesh with its verdict.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Ticket(pub u64);
+
+/// What becomes of a message of a mesh.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It is good: pass it on.
+    Accept,
+    /// Let it end here, and think no worse of whoever passed it on.
+    Ignore,
+    /// No honest node passes this on.
+    Reject,
+}
 
 /// What a driver hands to [`Replica::handle`](crate::Replica::handle).
 #[derive(Clone, Debug)]
@@ -50,6 +66,35 @@ pub enum Input {
         from: NodeId,
         /// What it sent.
         message: Message,
+    },
+    /// A message came in a mesh. It is answered by [`Output::Verdict`], and goes no farther before.
+    Gossip {
+        /// The mesh.
+        mesh: Region,
+        /// The peer that passed it on; who made it is for the records in it to say.
+        from: NodeId,
+        /// To answer by.
+        ticket: Ticket,
+        /// The message.
+        bytes: Bytes,
+    },
+    /// The same with a message that is open already.
+    GossipMessage {
+        /// The mesh.
+        mesh: Region,
+        /// The peer that passed it on.
+        from: NodeId,
+        /// To answer by.
+        ticket: Ticket,
+        /// The message.
+        message: Message,
+    },
+    /// How far away a peer is.
+    Distance {
+        /// The peer.
+        peer: NodeId,
+        /// A smoothed round trip.
+        rtt: Duration,
     },
     /// Someone on this node wants something done.
     Command {
@@ -236,6 +281,23 @@ pub enum Output {
         to: NodeId,
         /// What to send.
         message: Message,
+    },
+    /// Say a message to all of a mesh. To whom it goes is the driver's and the mesh's affair; the law
+    /// lets every member of the mesh have it.
+    Publish {
+        /// The mesh.
+        mesh: Region,
+        /// What it is about.
+        topic: TopicId,
+        /// What to say.
+        message: Message,
+    },
+    /// What becomes of a message of a mesh.
+    Verdict {
+        /// Which.
+        ticket: Ticket,
+        /// The verdict.
+        verdict: Verdict,
     },
     /// Answer a command.
     Reply {

@@ -83,6 +83,26 @@ pub const SCRUB_EVERY: Duration = Duration::from_secs(1);
 pub const SCRUB_RECORDS: u64 = 64;
 /// How many stretches of logs one peer may promise between two rounds of sync.
 pub const PROMISES_PER_ROUND: usize = 16_384;
+/// In how many meshes a node takes part: that of its top-level region and this many less one below.
+pub const MESH_DEPTH_MAX: usize = 3;
+/// The longest message that travels in a mesh, in bytes; longer stretches are announced and pulled.
+pub const GOSSIP_BYTES_MAX: usize = 32 << 10;
+/// How many nodes of a mesh carry a topic to another: the first sends, the second sees to it.
+pub const BRIDGES: usize = 2;
+/// How long the second bridge waits for the first.
+pub const BRIDGE_PATIENCE: Duration = Duration::from_secs(1);
+/// The most announcements whose verdict waits for the records they announce.
+pub const VERDICTS_HELD_MAX: usize = 256;
+/// How long a verdict may wait. A mesh forgets a message it has not judged after 12 s.
+pub const VERDICT_PATIENCE: Duration = Duration::from_secs(8);
+/// The most logs that one beat announces to a mesh; more are left to sync.
+pub const ANNOUNCED_MAX: usize = 64;
+/// How many nodes more than needed are asked for receipts at first.
+pub const RECEIPT_SPARE: usize = 2;
+/// How long after a request for receipts all who may have the records are asked (again).
+pub const RECEIPT_PATIENCE: Duration = Duration::from_secs(1);
+/// The most logs for which receipts are owed.
+pub const RECEIPTS_OWED_MAX: usize = 4_096;
 /// How often retention is enforced.
 pub const RETENTION_EVERY: Duration = Duration::from_secs(30);
 
@@ -95,5 +115,7 @@ const _: () = assert!(
 const _: () = assert!(ITEMS_PER_MESSAGE_MAX * 128 < FRAME_BYTES_MAX);
 const _: () = assert!(SYMBOLS_PER_MESSAGE_MAX * 32 < FRAME_BYTES_MAX);
 const _: () = assert!(LIST_ITEMS_MAX <= ITEMS_PER_MESSAGE_MAX);
+const _: () = assert!(ANNOUNCED_MAX * 128 < GOSSIP_BYTES_MAX && GOSSIP_BYTES_MAX < FRAME_BYTES_MAX);
+const _: () = assert!(ANNOUNCED_MAX <= ITEMS_PER_MESSAGE_MAX);
 const _: () = assert!(CHAIN_BYTES_MAX + ADDRESSES_MAX * ADDRESS_BYTES_MAX < BODY_BYTES_MAX);
 const _: () = assert!(ADDRESSES_MAX * (ADDRESS_BYTES_MAX + 3) + 320 < NODE_RECORD_BYTES_MAX);

@@ -37,13 +37,18 @@ impl Region {
         }
     }
 
+    /// The regions from the top down to this one: `eu`, `eu/fr`, `eu/fr/paris-1`.
+    pub fn line(&self) -> impl Iterator<Item = Self> + '_ {
+        let ends = self.0.match_indices('/').map(|(at, _)| at);
+        let ends = ends.chain(core::iter::once(self.0.len()));
+        ends.map(|end| Self(self.0[..end].to_owned()))
+    }
+
     /// The regions that both lie in, from the top down: `eu` for `eu/fr` and `eu/de`; none for `eu`
     /// and `us`.
     #[must_use]
     pub fn shared(&self, other: &Self) -> Vec<Self> {
-        let ends = self.0.match_indices('/').map(|(at, _)| at);
-        ends.chain([self.0.len()])
-            .map(|end| Self(self.0[..end].to_owned()))
+        self.line()
             .take_while(|region| region.covers(other))
             .collect()
     }

@@ -3,7 +3,8 @@
 //! This file is the router: it owns the parts, hands each input to the part that knows it, and keeps
 //! the beat. The parts: `write` commands become records, `accept` what makes a record good, `fork`
 //! what becomes of a log whose writer lied, `converse` what is said to peers, `spread` what leaves by
-//! itself, `durability` who waits for receipts, `scrub` what the disk does, `upkeep` what time does.
+//! itself, `gossip` what is heard in a mesh, `durability` who waits for receipts, `owing` who gets
+//! them, `scrub` what the disk does, `upkeep` what time does.
 //!
 //! Not here: sockets, clocks, disks (the drivers), reading and searching (they go beside it).
 
@@ -11,6 +12,8 @@ mod accept;
 mod converse;
 mod durability;
 mod fork;
+mod gossip;
+mod owing;
 mod scrub;
 mod spread;
 mod upkeep;
@@ -18,7 +21,7 @@ mod write;
 
 use crate::certificate::Member;
 use crate::decide::{Denial, Op, Subject, decide};
-use crate::event::{Command, CommandId, Event, Input, Output, Reply};
+use crate::event::{Command, CommandId, Event, Input, Output, Reply, Verdict};
 use crate::identity::{HiveId, Keys, NodeId, Rng, Seed};
 use crate::law::Law;
 use crate::log::{LogKey, Logs};
@@ -98,6 +101,11 @@ pub struct Replica<S> {
     /// Peers that said they have more of our own log than we do, and have not proved it yet.
     doubted: BTreeSet<NodeId>,
     awaiting: Awaiting,
+    owing: owing::Owing,
+    /// Announcements of a mesh whose records are on their way.
+    held: Vec<gossip::Held>,
+    /// Logs that the first bridge carries, for the second to see to.
+    overseen: BTreeSet<LogKey>,
     beat: Beat,
     deadlines: Deadlines,
     ready: VecDeque<Output>,
@@ -109,8 +117,19 @@ struct Beat {
     out: Vec<Output>,
     /// Our own new records, to push.
     fresh: BTreeMap<TopicId, Vec<Record>>,
-    /// Logs that grew by others' records, and from whom: to announce to everyone else.
-    grown: BTreeMap<LogKey, NodeId>,
+    /// Logs that grew by others' records: to pass on.
+    grown: BTreeMap<LogKey, Grown>,
+}
+
+/// How a log grew in this beat.
+#[derive(Debug)]
+struct Grown {
+    /// Who sent the last of it.
+    from: NodeId,
+    /// Whether it came in the mesh, which passes it on by itself.
+    by_mesh: bool,
+    /// What was appended, in order.
+    records: Vec<Record>,
 }
 
 impl<S: Store> Replica<S> {
@@ -176,6 +195,9 @@ impl<S: Store> Replica<S> {
             parked: Vec::new(),
             doubted: BTreeSet::new(),
             awaiting: Awaiting::default(),
+            owing: owing::Owing::default(),
+            held: Vec::new(),
+            overseen: BTreeSet::new(),
             beat: Beat::default(),
             ready: VecDeque::new(),
         };
@@ -204,6 +226,28 @@ impl<S: Store> Replica<S> {
                 Err(why) => self.event(Event::BadFrame { from, why }),
             },
             Input::Message { from, message } => self.on_message(from, message),
+            Input::Gossip {
+                mesh,
+                from,
+                ticket,
+                bytes,
+            } => match Message::open(&bytes) {
+                Ok(message) => self.on_gossip(&mesh, from, ticket, message),
+                Err(why) => {
+                    self.event(Event::BadFrame { from, why });
+                    self.beat.out.push(Output::Verdict {
+                        ticket,
+                        verdict: Verdict::Reject,
+                    });
+                }
+            },
+            Input::GossipMessage {
+                mesh,
+                from,
+                ticket,
+                message,
+            } => self.on_gossip(&mesh, from, ticket, message),
+            Input::Distance { peer, rtt } => self.on_distance(peer, rtt),
             Input::Command { id, command } => self.on_command(id, command),
         }
     }
@@ -244,11 +288,13 @@ impl<S: Store> Replica<S> {
             .awaiting
             .next_deadline()
             .map(|at| (at, Wake::Durability));
+        let held = self.held.iter().map(|held| (held.until, Wake::Gossip));
         self.deadlines
             .next()
             .into_iter()
             .chain(parked)
             .chain(waiting)
+            .chain(held.min())
             .min()
     }
 

@@ -10,7 +10,7 @@ use crate::identity::NodeId;
 use crate::limits::{
     FRAME_BYTES_MAX, ITEMS_PER_MESSAGE_MAX, RECORDS_PER_MESSAGE_MAX, SYMBOLS_PER_MESSAGE_MAX,
 };
-use crate::receipt::Receipts;
+use crate::receipt::{Reach, Receipts};
 use crate::record::{LogId, OpenRecord, Record, RecordId, Seq, open_run};
 use crate::riblt::Cell;
 use crate::time::Stamp;
@@ -147,6 +147,13 @@ pub enum Message {
         topic: TopicId,
         /// The digest we have in common.
         digest: [u8; 16],
+    },
+    /// Sign for these logs, as soon as you hold them so far.
+    WantReceipts {
+        /// The topic.
+        topic: TopicId,
+        /// The logs.
+        reaches: Vec<Reach>,
     },
     /// A message of a later version.
     Unknown {
@@ -296,6 +303,10 @@ impl Message {
                 head(2, 10)?;
                 e.encode(topic)?.bytes(digest)?.ok()
             }
+            Self::WantReceipts { topic, reaches } => {
+                head(2, 11)?;
+                e.encode(topic)?.encode(reaches)?.ok()
+            }
             Self::Unknown { kind } => panic!("nobody sends a message of unknown type {kind}"),
         }
     }
@@ -363,7 +374,11 @@ impl Message {
                 topic: d.decode()?,
                 digest: d.bytes()?.try_into().map_err(|_| OpenMessage::Malformed)?,
             },
-            (1..=10, _) => return Err(OpenMessage::Malformed),
+            (11, 4) => Self::WantReceipts {
+                topic: d.decode()?,
+                reaches: list(&mut d, ITEMS_PER_MESSAGE_MAX, |d| Ok(d.decode()?))?,
+            },
+            (1..=11, _) => return Err(OpenMessage::Malformed),
             (kind, _) => return Ok(Self::Unknown { kind }),
         };
         if d.position() == bytes.len() {

@@ -22,6 +22,8 @@ mod hive;
 mod laws_of_topics;
 #[path = "stories/liars.rs"]
 mod liars;
+#[path = "stories/meshes.rs"]
+mod meshes;
 #[path = "stories/powers.rs"]
 mod powers;
 #[path = "stories/receipts.rs"]

@@ -31,6 +31,8 @@ pub fn name(event: &Event) -> &'static str {
 pub fn line(output: &Output) -> String {
     match output {
         Output::Send { to, message } => format!("to {to:?}: {}", message_line(message)),
+        Output::Publish { mesh, message } => format!("to all of {mesh}: {}", message_line(message)),
+        Output::Verdict { ticket, verdict } => format!("gossip {}: {verdict:?}", ticket.0),
         Output::Reply { to, reply } => match reply {
             Reply::Written { ids, durable } => {
                 let (met, held) = (durable.met, &durable.holders);
@@ -131,6 +133,9 @@ fn message_line(message: &Message) -> String {
         Message::Receipts(receipts) => format!("receipts for {} logs", receipts.held.len()),
         Message::Proofs { topic, proofs } => format!("{} proofs in {topic:?}", proofs.len()),
         Message::Agreed { topic, .. } => format!("agreed on {topic:?}"),
+        Message::WantReceipts { topic, reaches } => {
+            format!("wants receipts for {} logs of {topic:?}", reaches.len())
+        }
         Message::Unknown { kind } => format!("unknown {kind}"),
     }
 }

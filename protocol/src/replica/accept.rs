@@ -57,6 +57,14 @@ impl<S: Store> Replica<S> {
         Ok(Taken::Appended)
     }
 
+    /// Whether a record that cannot be appended yet may be passed on: this node and its writer may
+    /// have and write it, and its time has come.
+    pub(super) fn is_lawful(&mut self, record: &Record) -> bool {
+        let state = self.logs.get_or_new(&LogKey::of(record));
+        let ahead = record.header().stamp > Stamp::at(self.now + FUTURE_MAX);
+        !ahead && self.may_hold(record.header().topic).is_ok() && self.judge(record, state).is_ok()
+    }
+
     /// Whether the writer might write this, by the law and the certificate of its time.
     fn judge(&self, record: &Record, state: LogState) -> Result<Option<Body>, RejectRecord> {
         let header = record.header();
@@ -287,7 +295,7 @@ impl<S: Store> Replica<S> {
         self.logs.set(&mut self.store, key, state);
         self.summaries.remove(&key.topic);
         if let Some(from) = from {
-            self.beat.grown.insert(key, from);
+            self.grows(key, from, Some(&kept));
             if key.writer == self.keys.node() {
                 self.doubted.remove(&from);
             }

@@ -32,6 +32,8 @@ pub(super) struct Peer {
     pub(super) member: Member,
     /// By how many milliseconds our clock is ahead of its clock.
     ahead_ms: Option<i64>,
+    /// A smoothed round trip to it, once the driver has measured one.
+    pub(super) rtt: Option<Duration>,
     /// How many stretches of logs it has promised since the last round of sync.
     pub(super) promised: usize,
     /// Reconciliations by coded cells in which it sends.
@@ -65,6 +67,7 @@ impl<S: Store> Replica<S> {
         let peer = Peer {
             member,
             ahead_ms: None,
+            rtt: None,
             promised: 0,
             receiving: Default::default(),
         };
@@ -72,11 +75,19 @@ impl<S: Store> Replica<S> {
         for topic in self.spoken_topics() {
             self.offer(topic, node);
         }
+        self.ask_receipts();
     }
 
     pub(super) fn on_peer_down(&mut self, peer: NodeId) {
         self.peers.remove(&peer);
         self.wanted.retain(|_, wanted| wanted.peer != peer);
+        self.owing.forget(&peer);
+    }
+
+    pub(super) fn on_distance(&mut self, peer: NodeId, rtt: Duration) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.rtt = Some(rtt);
+        }
     }
 
     /// The hive's topic, then every topic we hold.
@@ -189,6 +200,9 @@ impl<S: Store> Replica<S> {
                 }
             }
             Message::Receipts(receipts) => self.on_receipts(from, &receipts),
+            Message::WantReceipts { topic, reaches } => {
+                self.on_want_receipts(from, topic, &reaches);
+            }
             Message::Proofs { topic, proofs } => {
                 if self.exchanges(topic, from) {
                     proofs.iter().for_each(|proof| self.on_proof(topic, proof));
@@ -219,7 +233,7 @@ impl<S: Store> Replica<S> {
     }
 
     /// Whether both sides may hold `topic`, and we are to.
-    fn exchanges(&mut self, topic: TopicId, peer: NodeId) -> bool {
+    pub(super) fn exchanges(&mut self, topic: TopicId, peer: NodeId) -> bool {
         if self.law.label(topic).is_err() {
             // A topic whose law has not reached us: the hive's topic will bring it.
             return false;
@@ -297,7 +311,7 @@ impl<S: Store> Replica<S> {
         }
     }
 
-    fn ask(&mut self, to: NodeId, topic: TopicId, wants: Vec<Want>) {
+    pub(super) fn ask(&mut self, to: NodeId, topic: TopicId, wants: Vec<Want>) {
         for wants in wants.chunks(ITEMS_PER_MESSAGE_MAX) {
             self.send(
                 to,

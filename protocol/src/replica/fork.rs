@@ -89,7 +89,7 @@ impl<S: Store> Replica<S> {
         self.logs.set(&mut self.store, key, state);
         self.summaries.remove(&key.topic);
         self.wanted.remove(&key);
-        self.beat.grown.insert(key, key.writer);
+        self.grows(key, key.writer, None);
         let ids: Vec<RecordId> = lost.iter().map(Record::id).collect();
         self.event(Event::Cut { key, fork, ids });
         if key.writer == self.keys.node() {

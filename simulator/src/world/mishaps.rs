@@ -49,6 +49,7 @@ impl World {
         it.replica = None;
         it.life += 1;
         it.inbox.clear();
+        it.ear = Default::default();
         it.beat_planned = false;
         it.wake_at = None;
         self.report.unknown += self.ledger.forget_commands(node);

@@ -17,10 +17,30 @@ use crate::record::{Record, Seq};
 use crate::store::{Store, Table};
 use crate::sync::{self, Verdict};
 use crate::topic::TopicId;
-use crate::wire::{Item, Message, Want};
+use crate::wire::{Item, Message, Proof, Want};
 
 impl<S: Store> Replica<S> {
     pub(super) fn on_items(&mut self, from: NodeId, topic: TopicId, items: &[Item], whole: bool) {
+        let (mut behind, proofs) = self.pull(from, topic, items);
+        if whole {
+            let told = |key: &LogKey| {
+                items
+                    .iter()
+                    .any(|i| (i.writer, i.log) == (key.writer, key.log))
+            };
+            let more = self.logs.of_topic(topic).filter(|(key, _)| !told(key));
+            behind.extend(more.map(|(key, state)| sync::item(key, state)));
+        }
+        self.tell(from, topic, behind, proofs);
+    }
+
+    /// Asks for what these items have more of, and returns what they have less of.
+    pub(in crate::replica) fn pull(
+        &mut self,
+        from: NodeId,
+        topic: TopicId,
+        items: &[Item],
+    ) -> (Vec<Item>, Vec<Proof>) {
         let (mut wants, mut behind, mut proofs) = (Vec::new(), Vec::new(), Vec::new());
         for item in items {
             let key = LogKey {
@@ -48,17 +68,8 @@ impl<S: Store> Replica<S> {
                 Verdict::LacksTheirProof => proofs.extend(self.proof_of(&key)),
             }
         }
-        if whole {
-            let told = |key: &LogKey| {
-                items
-                    .iter()
-                    .any(|i| (i.writer, i.log) == (key.writer, key.log))
-            };
-            let more = self.logs.of_topic(topic).filter(|(key, _)| !told(key));
-            behind.extend(more.map(|(key, state)| sync::item(key, state)));
-        }
         self.ask(from, topic, wants);
-        self.tell(from, topic, behind, proofs);
+        (behind, proofs)
     }
 
     /// If a peer has more of our own log than we do, this store is a copy or was restored (T29).
@@ -81,7 +92,12 @@ impl<S: Store> Replica<S> {
     }
 
     /// Asks for what a log lacks, unless somebody has promised it and still has time.
-    pub(super) fn want(&mut self, from: NodeId, key: LogKey, until: Seq) -> Option<Want> {
+    pub(in crate::replica) fn want(
+        &mut self,
+        from: NodeId,
+        key: LogKey,
+        until: Seq,
+    ) -> Option<Want> {
         let state = self.logs.get(&key).copied();
         let height = state.map_or(0, |state| state.height);
         let until = state
