@@ -31,7 +31,9 @@ pub fn name(event: &Event) -> &'static str {
 pub fn line(output: &Output) -> String {
     match output {
         Output::Send { to, message } => format!("to {to:?}: {}", message_line(message)),
-        Output::Publish { mesh, message } => format!("to all of {mesh}: {}", message_line(message)),
+        Output::Publish { mesh, message, .. } => {
+            format!("to all of {mesh}: {}", message_line(message))
+        }
         Output::Verdict { ticket, verdict } => format!("gossip {}: {verdict:?}", ticket.0),
         Output::Reply { to, reply } => match reply {
             Reply::Written { ids, durable } => {

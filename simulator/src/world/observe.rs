@@ -30,7 +30,7 @@ impl World {
                     self.hasher.update(&message.to_bytes());
                     self.leaves(node, to, message, departs);
                 }
-                Output::Publish { mesh, message } => {
+                Output::Publish { mesh, message, .. } => {
                     self.hasher.update(mesh.as_str().as_bytes());
                     self.hasher.update(&message.to_bytes());
                     self.publish(node, &mesh, &message, departs);
