@@ -15,7 +15,7 @@ use crate::ticket::Ticket;
 use aquifer_protocol::certificate::{Chain, OpenChain};
 use aquifer_protocol::identity::digest;
 use aquifer_protocol::time::Time;
-use aquifer_protocol::{HiveId, Member, NodeId, Region, TopicName};
+use aquifer_protocol::{HiveId, Member, NodeId, Region, TopicName, mesh};
 use minicbor::{Decode, Encode, bytes::ByteVec};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -216,9 +216,8 @@ impl Admission {
             let mut domains = Vec::new();
             let (admit, answer) = match minicbor::decode(request) {
                 Ok(Request::Hello(chain)) => match me.admit(node, &chain) {
-                    Ok(region) => {
-                        let shared = me.region.shared(&region);
-                        domains = shared.iter().map(ToString::to_string).collect();
+                    Ok(member) => {
+                        domains = me.domains(&member);
                         (true, Answer::Welcome)
                     }
                     Err((code, message)) => (false, Answer::Refused(code.to_owned(), message)),
@@ -247,7 +246,17 @@ impl Admission {
         })
     }
 
-    fn admit(&self, node: NodeId, chain: &[u8]) -> Result<Region, (&'static str, String)> {
+    /// What this node and a peer are both inside of. A certificate for some topics only opens nothing
+    /// that is for a whole region.
+    fn domains(&self, peer: &Member) -> Vec<String> {
+        if !mesh::takes_part(peer) {
+            return Vec::new();
+        }
+        let shared = self.region.shared(peer.region());
+        shared.iter().map(ToString::to_string).collect()
+    }
+
+    fn admit(&self, node: NodeId, chain: &[u8]) -> Result<Member, (&'static str, String)> {
         let member = Chain::open(chain, &self.hive).map_err(|why| {
             let code = if matches!(why, OpenChain::WrongHive { .. }) {
                 "wrong_hive"
@@ -265,9 +274,8 @@ impl Admission {
                 "the certificate is not in force: renew it, or check both clocks".to_owned(),
             ));
         }
-        let region = member.region().clone();
-        self.inner().admitted.insert(node, member);
-        Ok(region)
+        self.inner().admitted.insert(node, member.clone());
+        Ok(member)
     }
 
     /// Redeems a ticket. The same node may ask again and gets a chain again: its first answer may

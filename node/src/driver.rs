@@ -9,13 +9,14 @@
 use crate::admission::Admission;
 use crate::api::Problem;
 use crate::clock::Clock;
-use crate::net::{NetCommand, NetEvent};
+use crate::net::{GossipVerdict, NetCommand, NetEvent};
 use crate::observer::Observer;
 use crate::store::RedbStore;
 use crate::view::View;
 use aquifer_protocol::limits::INPUTS_PER_BEAT;
 use aquifer_protocol::{
-    Command, CommandId, Input, Law, NodeId, Output, Replica, Reply, StoreFailure, Time,
+    Command, CommandId, Input, Law, NodeId, Output, Region, Replica, Reply, StoreFailure, Ticket,
+    Time, Verdict,
 };
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -90,16 +91,36 @@ impl Helm {
     }
 }
 
-/// Sees every frame that leaves this node, in plaintext, and to whom it goes: for tests that search
-/// for what must not leave. No flag and no file can set it.
+/// Sees every frame that leaves this node or reaches it, in plaintext: for tests that search for what
+/// must not pass. No flag and no file can set it.
 #[derive(Clone)]
 pub struct Tap(Arc<TapFn>);
 
-type TapFn = dyn Fn(&NodeId, &[u8]) + Send + Sync;
+type TapFn = dyn Fn(Passing<'_>, &[u8]) + Send + Sync;
+
+/// Which way a frame goes.
+#[derive(Clone, Copy, Debug)]
+pub enum Passing<'a> {
+    /// To a peer.
+    Sent {
+        /// The peer.
+        to: &'a NodeId,
+    },
+    /// To all of a mesh.
+    Published {
+        /// The mesh.
+        mesh: &'a Region,
+    },
+    /// From a peer, by itself or in a mesh.
+    Heard {
+        /// The peer that passed it on.
+        from: &'a NodeId,
+    },
+}
 
 impl Tap {
-    /// A tap that calls `see` with the receiver and the frame.
-    pub fn new(see: impl Fn(&NodeId, &[u8]) + Send + Sync + 'static) -> Self {
+    /// A tap that calls `see` with each frame.
+    pub fn new(see: impl Fn(Passing<'_>, &[u8]) + Send + Sync + 'static) -> Self {
         Self(Arc::new(see))
     }
 }
@@ -241,8 +262,22 @@ impl Driver {
             }
             NetEvent::Down { peer } => self.handle(Input::PeerDown { peer: NodeId(peer) }),
             NetEvent::Frame { from, frame } => {
-                self.handle(Input::Frame {
-                    from: NodeId(from),
+                let from = NodeId(from);
+                self.tap(Passing::Heard { from: &from }, &frame);
+                self.handle(Input::Frame { from, bytes: frame });
+            }
+            NetEvent::Gossip {
+                mesh,
+                from,
+                ticket,
+                frame,
+            } => {
+                let from = NodeId(from);
+                self.tap(Passing::Heard { from: &from }, &frame);
+                self.handle(Input::Gossip {
+                    mesh: mesh.parse().expect("a mesh of ours is a region"),
+                    from,
+                    ticket: Ticket(ticket),
                     bytes: frame,
                 });
             }
@@ -273,10 +308,32 @@ impl Driver {
         match output {
             Output::Send { to, message } => {
                 let frame = Bytes::from(message.to_bytes());
-                if let Some(Tap(see)) = &self.rigging.tap {
-                    see(&to, &frame);
-                }
+                self.tap(Passing::Sent { to: &to }, &frame);
                 self.tell_net(NetCommand::Send { to: to.0, frame }).await;
+            }
+            Output::Publish {
+                mesh,
+                topic,
+                message,
+            } => {
+                let frame = Bytes::from(message.to_bytes());
+                self.tap(Passing::Published { mesh: &mesh }, &frame);
+                let lane = topic.as_bytes().first_chunk().expect("32 bytes hold 8");
+                self.tell_net(NetCommand::Publish {
+                    mesh: mesh.to_string(),
+                    lane: u64::from_be_bytes(*lane),
+                    frame,
+                })
+                .await;
+            }
+            Output::Verdict { ticket, verdict } => {
+                let verdict = match verdict {
+                    Verdict::Accept => GossipVerdict::Accept,
+                    Verdict::Ignore => GossipVerdict::Ignore,
+                    Verdict::Reject => GossipVerdict::Reject,
+                };
+                let ticket = ticket.0;
+                self.tell_net(NetCommand::Judged { ticket, verdict }).await;
             }
             Output::Reply { to, reply } => {
                 if let Some(waiting) = self.waiting.remove(&to) {
@@ -295,6 +352,12 @@ impl Driver {
                     self.tell_net(known).await;
                 }
             }
+        }
+    }
+
+    fn tap(&self, passing: Passing<'_>, frame: &[u8]) {
+        if let Some(Tap(see)) = &self.rigging.tap {
+            see(passing, frame);
         }
     }
 

@@ -38,7 +38,7 @@ use crate::driver::{Helm, Rigging};
 use crate::home::{Home, HomeLock};
 use crate::indexer::Indexer;
 use crate::memory::{Inner, Memory};
-use crate::net::{NetCommand, NetEvent, NetHandle};
+use crate::net::{MeshSettings, NetCommand, NetEvent, NetHandle};
 use crate::observer::{Observed, Observer};
 use crate::store::RedbStore;
 use aquifer_protocol::{HiveId, Keys, Member, OpenReplica, Replica};
@@ -95,7 +95,8 @@ pub async fn start(up: Up) -> Result<Node, Problem> {
         stop: stop.clone(),
     };
     let seeds = member::seeds(&home, &settings, &plan)?;
-    let net = start_net(&keys, &settings, &admission, seeds, channels).await?;
+    let meshes = member::meshes(&plan);
+    let net = start_net(&keys, &settings, &admission, (seeds, meshes), channels).await?;
     let me = match plan.join(&home, &net_commands).await {
         Ok(me) => me,
         Err(problem) => {
@@ -226,7 +227,7 @@ async fn start_net(
     keys: &Keys,
     settings: &Settings,
     admission: &Admission,
-    seeds: Vec<String>,
+    (seeds, meshes): (Vec<String>, Vec<MeshSettings>),
     channels: NetChannels,
 ) -> Result<NetHandle, Problem> {
     // A port that nobody asked for by name may be another one if it is taken.
@@ -240,6 +241,7 @@ async fn start_net(
         listen,
         seeds,
         mdns: settings.mdns,
+        meshes,
         agent_version: concat!("aquifer/", env!("CARGO_PKG_VERSION")).to_owned(),
         connections_max: settings.connections_max,
         per_peer_max: 2,

@@ -195,7 +195,7 @@ impl Observer {
                 self.observed.count("net_troubles", "");
             }
             NetEvent::Listening { addr } => info!(target: "aquifer::net::listening", %addr),
-            NetEvent::Frame { .. } => {}
+            NetEvent::Frame { .. } | NetEvent::Gossip { .. } => {}
         }
     }
 

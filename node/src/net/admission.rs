@@ -140,6 +140,12 @@ impl Peers {
         self.map.get_mut(peer)
     }
 
+    /// The queues towards peers that are up and lie inside `region`.
+    pub(super) fn writers_in(&self, region: &str) -> impl Iterator<Item = &Writer> {
+        let inside = move |peer: &&Peer| peer.domains.iter().any(|domain| domain == region);
+        self.map.values().filter(inside).filter_map(Peer::writer)
+    }
+
     /// Every connected peer.
     pub(super) fn ids(&self) -> Vec<PeerId> {
         self.map.keys().copied().collect()
