@@ -32,6 +32,9 @@ const PING_PATIENCE: Duration = Duration::from_secs(1);
 /// Without news, a text that is waited for is looked for this often.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
+/// Once it is here, it is looked for this often until the index has it.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
 /// Answers that wait to be written.
 const ANSWERS: usize = 256;
 
@@ -175,17 +178,21 @@ impl Answering {
         })
     }
 
-    /// When `text` is first recalled. Looks whenever something happens, so that the time is right.
+    /// When `text` is first recalled. Looks as soon as it is here, and then until the index has it, so
+    /// that the time is right.
     async fn wait_for(&self, topic: &str, text: &str) -> Said {
         let mut news = self.memory.watch();
         self.tell(Said::Armed).await;
+        let mut pause = LOOK_EVERY;
         loop {
             // A topic that is not known yet has no text either.
             let found = recalled(&self.memory, topic, text).await.unwrap_or_default();
             if found.iter().any(|one| one == text) {
                 return Said::Recallable(micros());
             }
-            let _ = timeout(LOOK_EVERY, news_of(&mut news, text)).await;
+            if timeout(pause, news_of(&mut news, text)).await.is_ok() {
+                pause = LOOK_AGAIN;
+            }
         }
     }
 }

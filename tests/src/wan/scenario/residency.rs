@@ -104,7 +104,7 @@ fn scans(swarm: &Swarm, eu: &[usize], outside: &[usize], report: &mut Report) {
             bytes += sighting.bytes;
         }
         report.fact(&format!("{channel}: canaries at each node of europe (control)"), format!("{inside} or more"));
-        report.fact(&format!("{channel}: canaries elsewhere"), format!("{leaked} in {} MiB", bytes >> 20));
+        report.fact(&format!("{channel}: canaries elsewhere"), format!("{leaked} in {} KiB", bytes >> 10));
         report.bit(inside > 0, format!("the search of {channel} finds no canary where it is allowed"));
     }
 }
