@@ -1,24 +1,27 @@
 //! `aquifer-wan`: the stories of the swarm on an emulated WAN, at full size, for people.
 //!
-//! `aquifer-wan [SCENARIO…] [--small] [--seed N] [--json FILE]` runs all scenarios or those named, each
-//! on a swarm of its own, prints what was measured and ends with 1 if one was not green. `aquifer-wan
-//! node` is the other side: a node that stdin commands (see `aquifer_tests::wan::talk`).
+//! `aquifer-wan [SCENARIO…] [--small] [--seed N] [--json FILE] [--keep]` runs all scenarios or those
+//! named, each on a swarm of its own, and prints what was measured. It ends with 1 if one was not
+//! green, and with 3 if this machine or user may not make a WAN. `--keep` leaves homes and logs behind
+//! (`AQUIFER_LOG` says what is logged). `aquifer-wan node` is the other side: a node that stdin
+//! commands (see `aquifer_tests::wan::talk`).
 
 use aquifer_tests::wan::report::Report;
 use aquifer_tests::wan::scenario::{self, NAMES, Size};
 use aquifer_tests::wan::swarm::{Map, Swarm};
 use aquifer_tests::wan::{micros, node, void};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-const USAGE: &str = "usage: aquifer-wan [SCENARIO…] [--small] [--seed N] [--json FILE]";
+const USAGE: &str = "usage: aquifer-wan [SCENARIO…] [--small] [--seed N] [--json FILE] [--keep]";
 
 struct Wanted {
     names: Vec<&'static str>,
     size: Size,
     seed: u64,
     json: Option<PathBuf>,
+    keep: bool,
 }
 
 #[tokio::main]
@@ -50,14 +53,18 @@ fn read(arguments: Vec<String>) -> Option<Wanted> {
         size: Size::full(),
         seed: micros(),
         json: None,
+        keep: false,
     };
     let mut words = arguments.into_iter();
     while let Some(word) = words.next() {
         match word.as_str() {
             "--small" => wanted.size = Size::gate(),
             "--seed" => wanted.seed = words.next()?.parse().ok()?,
+            "--keep" => wanted.keep = true,
             "--json" => wanted.json = Some(words.next()?.into()),
-            name => wanted.names.push(NAMES.iter().find(|known| **known == name)?),
+            name => wanted
+                .names
+                .push(NAMES.iter().find(|known| **known == name)?),
         }
     }
     if wanted.names.is_empty() {
@@ -72,7 +79,8 @@ async fn show(wanted: Wanted) -> ExitCode {
     let mut reports = Vec::new();
     for name in wanted.names {
         let (program, size, seed) = (program.clone(), wanted.size, wanted.seed);
-        let ran = tokio::spawn(async move { one(name, &program, size, seed).await }).await;
+        let one = one(name, program, size, seed, wanted.keep);
+        let ran = tokio::spawn(one).await;
         let report = ran.unwrap_or_else(|panic| {
             let mut report = Report::of(name);
             report.demand(false, format!("it broke off: {panic}"));
@@ -93,9 +101,18 @@ async fn show(wanted: Wanted) -> ExitCode {
 }
 
 /// Nothing if this machine or user may not make a WAN.
-async fn one(name: &'static str, program: &Path, size: Size, seed: u64) -> Option<Report> {
+async fn one(
+    name: &'static str,
+    program: PathBuf,
+    size: Size,
+    seed: u64,
+    keep: bool,
+) -> Option<Report> {
     let map = Map::of_the_world(size.each);
-    let swarm = Swarm::raise(program, map, seed).await;
-    let swarm = Arc::new(void::or_void(name, swarm)?);
-    scenario::run(name, &swarm, &size).await
+    let swarm = Swarm::raise(&program, map, seed).await;
+    let mut swarm = void::or_void(name, swarm)?;
+    if keep {
+        swarm.keeps_homes();
+    }
+    scenario::run(name, &Arc::new(swarm), &size).await
 }

@@ -89,7 +89,9 @@ impl Masked {
     #[must_use]
     pub fn count(&self, bytes: &[u8]) -> u64 {
         let is = |form: &[u8], window: &[u8]| {
-            form.iter().zip(window).all(|(masked, byte)| *masked == byte ^ MASK)
+            form.iter()
+                .zip(window)
+                .all(|(masked, byte)| *masked == byte ^ MASK)
         };
         let mut found = 0;
         for at in 0..bytes.len() {
@@ -206,7 +208,9 @@ fn readable(line: &str) -> Option<(u64, u64)> {
 fn base64(bytes: &[u8]) -> Vec<u8> {
     const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let four = |three: &[u8]| {
-        let bits = three.iter().fold(0, |bits, byte| bits << 8 | usize::from(*byte));
+        let bits = three
+            .iter()
+            .fold(0, |bits, byte| bits << 8 | usize::from(*byte));
         [18, 12, 6, 0].map(|shift| DIGITS[bits >> shift & 63])
     };
     bytes.chunks_exact(3).flat_map(four).collect()

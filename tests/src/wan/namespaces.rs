@@ -4,8 +4,8 @@
 //! the next one that makes namespaces takes away those whose process is gone. Only names that start
 //! with our prefix are touched.
 
-use super::router::Router;
 use super::roads::Roads;
+use super::router::Router;
 use super::tun::Tun;
 use super::void::Void;
 use std::io::Write as _;
@@ -102,7 +102,10 @@ fn ip(arguments: &[&str]) -> Result<(), Void> {
 }
 
 fn batch(namespace: &str, script: &str) -> Result<(), Void> {
-    run(Command::new("ip").args(["-n", namespace, "-batch", "-"]), script)
+    run(
+        Command::new("ip").args(["-n", namespace, "-batch", "-"]),
+        script,
+    )
 }
 
 fn run(command: &mut Command, input: &str) -> Result<(), Void> {
@@ -130,7 +133,11 @@ fn run(command: &mut Command, input: &str) -> Result<(), Void> {
 
 /// Takes away namespaces of runs whose process is gone.
 fn sweep() {
-    for entry in std::fs::read_dir("/run/netns").into_iter().flatten().flatten() {
+    for entry in std::fs::read_dir("/run/netns")
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
         let name = entry.file_name().to_string_lossy().into_owned();
         let mut parts = name.split('-');
         let ours = parts.next() == Some(PREFIX);

@@ -65,7 +65,12 @@ pub async fn run() -> io::Result<()> {
     let node = match start(flags(&asked, &counter)).await {
         Ok(node) => node,
         Err(problem) => {
-            let _ = say.send(Line { number: 0, body: Said::Refused(problem) }).await;
+            let _ = say
+                .send(Line {
+                    number: 0,
+                    body: Said::Refused(problem),
+                })
+                .await;
             drop(say);
             let _ = writer.await;
             return Ok(());
@@ -79,12 +84,22 @@ pub async fn run() -> io::Result<()> {
         let Line { number, body } = serde_json::from_str(&line)?;
         if matches!(body, Ask::Stop) {
             node.stop().await;
-            let _ = say.send(Line { number, body: Said::Done }).await;
+            let _ = say
+                .send(Line {
+                    number,
+                    body: Said::Done,
+                })
+                .await;
             drop(say);
             let _ = writer.await;
             return Ok(());
         }
-        let answering = Answering { memory: memory.clone(), counter: counter.clone(), say: say.clone(), number };
+        let answering = Answering {
+            memory: memory.clone(),
+            counter: counter.clone(),
+            say: say.clone(),
+            number,
+        };
         tokio::spawn(answering.answer(body));
     }
     Ok(())
@@ -153,7 +168,11 @@ impl Answering {
                 let began = micros();
                 let remembered = memory.remember(asked).await?.into();
                 let ended = micros();
-                Said::Remembered { began, ended, remembered }
+                Said::Remembered {
+                    began,
+                    ended,
+                    remembered,
+                }
             }
             Ask::Recall { topic, query } => Said::Found(recalled(memory, &topic, &query).await?),
             Ask::Await { topic, text } => self.wait_for(&topic, &text).await,
@@ -186,7 +205,9 @@ impl Answering {
         let mut pause = LOOK_EVERY;
         loop {
             // A topic that is not known yet has no text either.
-            let found = recalled(&self.memory, topic, text).await.unwrap_or_default();
+            let found = recalled(&self.memory, topic, text)
+                .await
+                .unwrap_or_default();
             if found.iter().any(|one| one == text) {
                 return Said::Recallable(micros());
             }
@@ -233,7 +254,10 @@ async fn digest_of(memory: &Memory, topic: &str) -> Result<Said, Problem> {
         for one in page.memories {
             let versions: Vec<String> = one.conflicts.into_iter().map(|v| v.version).collect();
             let versions = versions.join(",");
-            all.push(format!("{} {} {versions} {}\n", one.id, one.updated_at, one.text));
+            all.push(format!(
+                "{} {} {versions} {}\n",
+                one.id, one.updated_at, one.text
+            ));
         }
         cursor = page.next_cursor;
         if cursor.is_none() {
@@ -259,7 +283,9 @@ fn echo(address: Ipv4Addr) -> io::Result<()> {
             }
         }
     };
-    std::thread::Builder::new().name("echo".into()).spawn(answer)?;
+    std::thread::Builder::new()
+        .name("echo".into())
+        .spawn(answer)?;
     Ok(())
 }
 

@@ -134,7 +134,11 @@ impl Process {
     /// [`Unanswered`].
     pub async fn remember(&self, asked: Remember) -> Result<Written, Unanswered> {
         match self.ask(Ask::Remember(asked)).await? {
-            Said::Remembered { began, ended, remembered } => Ok(Written {
+            Said::Remembered {
+                began,
+                ended,
+                remembered,
+            } => Ok(Written {
                 began,
                 ended,
                 remembered: *remembered,

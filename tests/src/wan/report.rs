@@ -93,7 +93,11 @@ impl Report {
     pub fn is_green(&self) {
         println!("{self}");
         assert!(self.broken.is_empty(), "broken: {:#?}", self.broken);
-        assert!(self.void.is_empty(), "VOID, the fault did not bite: {:#?}", self.void);
+        assert!(
+            self.void.is_empty(),
+            "VOID, the fault did not bite: {:#?}",
+            self.void
+        );
     }
 }
 
@@ -107,7 +111,15 @@ impl std::fmt::Display for Report {
                 "", "n", "min", "p50", "p99", "max"
             )?;
         }
-        for Figure { what, count, min, p50, p99, max } in &self.figures {
+        for Figure {
+            what,
+            count,
+            min,
+            p50,
+            p99,
+            max,
+        } in &self.figures
+        {
             writeln!(
                 text,
                 "  {what:48} {count:>6} {min:>9.2} {p50:>9.2} {p99:>9.2} {max:>9.2}"

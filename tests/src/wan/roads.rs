@@ -169,6 +169,12 @@ impl Roads {
         self.set(b, a, line);
     }
 
+    /// The line from region `from` to region `to`.
+    #[must_use]
+    pub fn line(&self, from: usize, to: usize) -> Line {
+        self.lines.get(&(from, to)).copied().unwrap_or_default()
+    }
+
     /// Changes every line that is set.
     pub fn change(&mut self, change: impl Fn(&mut Line)) {
         self.lines.values_mut().for_each(change);
@@ -201,7 +207,7 @@ impl Roads {
         let bytes = u64::try_from(bytes).expect("a packet is short");
         let is_cut = self.is_cut(from, to);
         let regions = (self.region_of[from], self.region_of[to]);
-        let line = self.lines.get(&regions).copied().unwrap_or_default();
+        let line = self.line(regions.0, regions.1);
         let pair = self.pairs.entry((from, to)).or_default();
         pair.sent += 1;
         pair.tally.packets += 1;

@@ -128,7 +128,12 @@ impl Table {
             return None;
         }
         let ready = devices.iter().enumerate();
-        Some(ready.filter(|(_, fd)| is_ready(fd)).map(|(i, _)| i).collect())
+        Some(
+            ready
+                .filter(|(_, fd)| is_ready(fd))
+                .map(|(i, _)| i)
+                .collect(),
+        )
     }
 
     /// Takes what a node sent.

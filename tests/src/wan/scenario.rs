@@ -62,7 +62,14 @@ impl Size {
 }
 
 /// The names of all scenarios, in the order in which they are shown.
-pub const NAMES: &[&str] = &["latency", "quorum", "residency", "partition", "pause", "kills"];
+pub const NAMES: &[&str] = &[
+    "latency",
+    "quorum",
+    "residency",
+    "partition",
+    "pause",
+    "kills",
+];
 
 /// Runs the scenario called `name`; nothing if there is none.
 pub async fn run(name: &str, swarm: &Arc<Swarm>, size: &Size) -> Option<Report> {

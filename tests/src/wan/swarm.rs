@@ -211,6 +211,12 @@ impl Swarm {
         self.places[number].runs(Some(process));
     }
 
+    /// Keeps homes and logs when this is dropped, and says where they are.
+    pub fn keeps_homes(&mut self) {
+        self.folder.disable_cleanup(true);
+        eprintln!("homes and logs stay in {}", self.folder.path().display());
+    }
+
     /// The places, in the order of their numbers.
     #[must_use]
     pub fn places(&self) -> &[Place] {
@@ -347,10 +353,12 @@ impl Swarm {
     pub async fn digests(&self, numbers: &[usize], topic: &str) -> Vec<Option<(String, usize)>> {
         let mut found = Vec::new();
         for number in numbers {
-            found.push(match self.at(*number).ask(Ask::Digest(topic.into())).await {
-                Ok(Said::Digest(digest, count)) => Some((digest, count)),
-                _ => None,
-            });
+            found.push(
+                match self.at(*number).ask(Ask::Digest(topic.into())).await {
+                    Ok(Said::Digest(digest, count)) => Some((digest, count)),
+                    _ => None,
+                },
+            );
         }
         found
     }
@@ -389,6 +397,14 @@ impl Swarm {
     #[must_use]
     pub fn canary_on_disk(&self, number: usize) -> Sighting {
         canary::on_disk(&self.folder_of(number), &self.canary.forms())
+    }
+
+    /// The round trip between two places as it is set, without jitter.
+    #[must_use]
+    pub fn round_trip(&self, from: usize, to: usize) -> Duration {
+        let number = |place: usize| self.map.region(self.places[place].region);
+        let roads = self.wan.router.roads();
+        roads.line(number(from), number(to)).delay + roads.line(number(to), number(from)).delay
     }
 
     /// Cuts every road between two regions, both ways.

@@ -72,7 +72,10 @@ pub async fn run(swarm: &Arc<Swarm>, size: &Size) -> Report {
     let stopped = Instant::now();
     swarm.agree(&all, OPEN, log.acknowledged.len()).await;
     report.figure("restart to up", back);
-    report.figure("last kill to equal digests everywhere", vec![stopped.elapsed()]);
+    report.figure(
+        "last kill to equal digests everywhere",
+        vec![stopped.elapsed()],
+    );
     let mut lost = 0;
     for number in &all {
         for ids in log.acknowledged.chunks(BATCH) {
@@ -82,7 +85,10 @@ pub async fn run(swarm: &Arc<Swarm>, size: &Size) -> Report {
             }
         }
     }
-    report.fact("kills, with a write in flight", format!("{}, {in_flight}", size.kills));
+    report.fact(
+        "kills, with a write in flight",
+        format!("{}, {in_flight}", size.kills),
+    );
     report.fact("writes acknowledged", log.acknowledged.len());
     report.fact("writes that died with their node", log.unknown);
     report.fact("writes refused", log.refused);

@@ -13,16 +13,34 @@ use std::time::Duration;
 /// Writes from the first node of each region, one after the other.
 pub async fn run(swarm: &Swarm, size: &Size) -> Report {
     let mut report = Report::of("latency: from the start of a write to its first recall elsewhere");
-    report.figure("one fdatasync of 4 KiB on the same disk", fdatasyncs(swarm.disk(), 50));
-    let firsts: Vec<usize> = regions(swarm).iter().map(|r| swarm.of_region(r)[0]).collect();
+    report.figure(
+        "one fdatasync of 4 KiB on the same disk",
+        fdatasyncs(swarm.disk(), 50),
+    );
+    let firsts: Vec<usize> = regions(swarm)
+        .iter()
+        .map(|r| swarm.of_region(r)[0])
+        .collect();
     for (from, to) in pairs(swarm) {
-        let what = format!("round trip of a datagram, {}", names(swarm, from, to));
-        report.figure(&what, ping(swarm, from, to, size.pings).await);
+        let (names, set) = (names(swarm, from, to), swarm.round_trip(from, to));
+        let trips = ping(swarm, from, to, size.pings).await;
+        let quick = trips.iter().any(|trip| *trip < set);
+        report.bit(
+            !quick,
+            format!("{names}: a datagram was back sooner than the roads allow"),
+        );
+        report.figure(
+            &format!("round trip {names}, set to {} ms", set.as_millis()),
+            trips,
+        );
     }
     let mut acks = Vec::new();
     let mut spread = BTreeMap::<_, Vec<Duration>>::new();
     for source in &firsts {
-        let sibling = swarm.of_region(swarm.places()[*source].region).get(1).copied();
+        let sibling = swarm
+            .of_region(swarm.places()[*source].region)
+            .get(1)
+            .copied();
         let others: Vec<usize> = firsts.iter().copied().filter(|i| i != source).collect();
         let others: Vec<usize> = sibling.into_iter().chain(others).collect();
         for number in 0..size.writes {
@@ -41,7 +59,10 @@ pub async fn run(swarm: &Swarm, size: &Size) -> Report {
         report.figure(&what, took);
     }
     let tally = swarm.tally();
-    report.fact("packets carried, lost, reordered", format!("{}, {}, {}", tally.packets, tally.lost, tally.reordered));
+    report.fact(
+        "packets carried, lost, reordered",
+        format!("{}, {}, {}", tally.packets, tally.lost, tally.reordered),
+    );
     report.bit(tally.lost > 0, "no packet was lost");
     report
 }
@@ -74,5 +95,9 @@ fn pairs(swarm: &Swarm) -> Vec<(usize, usize)> {
 
 fn names(swarm: &Swarm, from: usize, to: usize) -> String {
     let (from, to) = (swarm.places()[from].region, swarm.places()[to].region);
-    if from == to { format!("inside {from}") } else { format!("{from}-{to}") }
+    if from == to {
+        format!("inside {from}")
+    } else {
+        format!("{from}-{to}")
+    }
 }

@@ -13,7 +13,9 @@ pub async fn run(swarm: &Swarm, size: &Size) -> Report {
     let mut report = Report::of("partition: a region cut off, writes on both sides, then healed");
     let all: Vec<usize> = (0..swarm.places().len()).collect();
     let (eu, us) = (swarm.of_region("eu"), swarm.of_region("us"));
-    let held = swarm.digests(&eu[..1], OPEN).await[0].clone().map_or(0, |(_, held)| held);
+    let held = swarm.digests(&eu[..1], OPEN).await[0]
+        .clone()
+        .map_or(0, |(_, held)| held);
     let before = swarm.tally();
     swarm.cut("eu", "us");
     swarm.cut("eu", "ap");
@@ -22,7 +24,10 @@ pub async fn run(swarm: &Swarm, size: &Size) -> Report {
         writes(swarm, us[0], size.cut, "in america"),
     );
     let digests = swarm.digests(&[eu[0], us[0]], OPEN).await;
-    report.bit(digests[0] != digests[1], "both sides held the same while they were apart");
+    report.bit(
+        digests[0] != digests[1],
+        "both sides held the same while they were apart",
+    );
     let cut = swarm.tally().cut - before.cut;
     swarm.heal();
     let healed = Instant::now();
@@ -30,12 +35,17 @@ pub async fn run(swarm: &Swarm, size: &Size) -> Report {
     let took = healed.elapsed();
     report.figure("heal to equal digests everywhere", vec![took]);
     report.fact("cut lasted", format!("{} s", size.cut.as_secs()));
-    report.fact("writes acknowledged in europe, in america", format!("{here}, {there}"));
+    report.fact(
+        "writes acknowledged in europe, in america",
+        format!("{here}, {there}"),
+    );
     report.fact("packets stopped by the cut", cut);
     report.bit(here > 0 && there > 0, "one side did not write");
     report.bit(cut > 0, "the cut stopped no packet");
     let took = until("a write crosses again", || async {
-        swarm.everyone_recalls(us[0], OPEN, "after the partition").await;
+        swarm
+            .everyone_recalls(us[0], OPEN, "after the partition")
+            .await;
         true
     })
     .await;
@@ -48,7 +58,9 @@ async fn writes(swarm: &Swarm, number: usize, lasts: Duration, what: &str) -> us
     let began = Instant::now();
     let mut written = 0;
     while began.elapsed() < lasts {
-        swarm.remembers(number, OPEN, &format!("partition {written} {what}")).await;
+        swarm
+            .remembers(number, OPEN, &format!("partition {written} {what}"))
+            .await;
         written += 1;
         tokio::time::sleep(PACE).await;
     }

@@ -17,14 +17,24 @@ pub async fn run(swarm: &Swarm, size: &Size) -> Report {
     let mut report = Report::of("pause: a node stands still, and catches up without a restart");
     let writer = swarm.of_region("eu")[0];
     let paused = *swarm.of_region("us").last().expect("the map has us");
-    let held = swarm.digests(&[writer], OPEN).await[0].clone().map_or(0, |(_, held)| held);
+    let held = swarm.digests(&[writer], OPEN).await[0]
+        .clone()
+        .map_or(0, |(_, held)| held);
     let process = swarm.at(paused);
     process.freeze();
     let began = Instant::now();
     for number in 0..WRITES {
-        swarm.remembers(writer, OPEN, &format!("pause {number} while one stands still")).await;
+        swarm
+            .remembers(
+                writer,
+                OPEN,
+                &format!("pause {number} while one stands still"),
+            )
+            .await;
     }
-    let silent = tokio::time::timeout(SILENCE, process.ask(Ask::Status)).await.is_err();
+    let silent = tokio::time::timeout(SILENCE, process.ask(Ask::Status))
+        .await
+        .is_err();
     report.bit(silent, "the node answered while it stood still");
     tokio::time::sleep(size.pause.saturating_sub(began.elapsed())).await;
     process.thaw();
@@ -33,6 +43,9 @@ pub async fn run(swarm: &Swarm, size: &Size) -> Report {
     report.figure("go on to equal digests", vec![thawed.elapsed()]);
     report.fact("stood still", format!("{} s", size.pause.as_secs()));
     report.fact("writes it missed", WRITES);
-    report.demand(swarm.at(paused).pid() == process.pid(), "it is another process");
+    report.demand(
+        swarm.at(paused).pid() == process.pid(),
+        "it is another process",
+    );
     report
 }

@@ -32,21 +32,32 @@ pub async fn run(swarm: &Swarm) -> Report {
             _ => {}
         }
         let text = format!("the salary of person {number} is {word} a month");
-        swarm.spreads(eu[number % 2], &[eu[(number + 1) % 2]], TOPIC, &text).await;
-        swarm.remembers(eu[0], OPEN, &format!("anyone may read notice {number}")).await;
+        swarm
+            .spreads(eu[number % 2], &[eu[(number + 1) % 2]], TOPIC, &text)
+            .await;
+        swarm
+            .remembers(eu[0], OPEN, &format!("anyone may read notice {number}"))
+            .await;
     }
     swarm.kills(victim).await;
     swarm.restarts(victim).await;
     // Traffic both ways after everything was mended, and all is settled.
-    swarm.everyone_recalls(eu[0], OPEN, "all is well in europe").await;
-    swarm.everyone_recalls(victim, OPEN, "all is well outside").await;
+    swarm
+        .everyone_recalls(eu[0], OPEN, "all is well in europe")
+        .await;
+    swarm
+        .everyone_recalls(victim, OPEN, "all is well outside")
+        .await;
     swarm.agree(&all, OPEN, WRITES + 2).await;
 
     for number in &outside {
         let (topic, query) = (TOPIC.to_owned(), "salary".to_owned());
         let said = swarm.at(*number).ask(Ask::Recall { topic, query }).await;
         let open = matches!(&said, Ok(Said::Found(texts)) if !texts.is_empty());
-        report.demand(!open, format!("{} recalls it", swarm.places()[*number].name));
+        report.demand(
+            !open,
+            format!("{} recalls it", swarm.places()[*number].name),
+        );
     }
     taps(swarm, &eu, &outside, &mut report).await;
     scans(swarm, &eu, &outside, &mut report);
@@ -75,7 +86,10 @@ async fn taps(swarm: &Swarm, eu: &[usize], outside: &[usize], report: &mut Repor
         }
     }
     report.fact("tap: canaries among nodes of europe (control)", inside);
-    report.fact("tap: canaries to, from and among others", format!("{leaked} in {frames} frames"));
+    report.fact(
+        "tap: canaries to, from and among others",
+        format!("{leaked} in {frames} frames"),
+    );
     report.demand(leaked == 0, format!("{leaked} canaries passed a border"));
     report.bit(inside > 0, "the tap saw no canary where it is allowed");
     report.bit(frames > 0, "the tap saw no frame that could have leaked");
@@ -98,13 +112,28 @@ fn scans(swarm: &Swarm, eu: &[usize], outside: &[usize], report: &mut Report) {
             let sighting = scan(swarm, *number);
             let name = &swarm.places()[*number].name;
             let found = &sighting.found;
-            report.demand(sighting.total() == 0, format!("{channel} of {name}: {found:?}"));
-            report.bit(sighting.bytes > 0, format!("nothing of {channel} of {name} was read"));
+            report.demand(
+                sighting.total() == 0,
+                format!("{channel} of {name}: {found:?}"),
+            );
+            report.bit(
+                sighting.bytes > 0,
+                format!("nothing of {channel} of {name} was read"),
+            );
             leaked += sighting.total();
             bytes += sighting.bytes;
         }
-        report.fact(&format!("{channel}: canaries at each node of europe (control)"), format!("{inside} or more"));
-        report.fact(&format!("{channel}: canaries elsewhere"), format!("{leaked} in {} KiB", bytes >> 10));
-        report.bit(inside > 0, format!("the search of {channel} finds no canary where it is allowed"));
+        report.fact(
+            &format!("{channel}: canaries at each node of europe (control)"),
+            format!("{inside} or more"),
+        );
+        report.fact(
+            &format!("{channel}: canaries elsewhere"),
+            format!("{leaked} in {} KiB", bytes >> 10),
+        );
+        report.bit(
+            inside > 0,
+            format!("the search of {channel} finds no canary where it is allowed"),
+        );
     }
 }
