@@ -315,10 +315,13 @@ impl Observer {
         if kind == Kind::MEMORY {
             self.indexer.note(&record);
         }
-        if self.observed.happenings.receiver_count() > 0 {
+        let watched = self.observed.happenings.receiver_count() > 0;
+        let told = watched.then(|| record.clone());
+        // To the index first: who is told of a memory and recalls it at once is to find it.
+        self.indexer.submit(Job::Record(record), view.clone()).await;
+        if let Some(record) = told {
             self.tell_memory(&record, from, view);
         }
-        self.indexer.submit(Job::Record(record), view.clone()).await;
     }
 
     fn tell_memory(&self, record: &aquifer_protocol::Record, from: Option<NodeId>, view: &View) {

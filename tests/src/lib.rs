@@ -9,7 +9,10 @@
 //! no file of some folder may name), [`readable`] (file budgets and links), [`manifests`]
 //! (dependency arrows), [`advisories`] (the lock file against known holes).
 //!
-//! Not here: anything that runs Aquifer. Nothing in the workspace depends on this package.
+//! What runs Aquifer: [`fleet`] (real nodes in this process, on loopback) and [`wan`] (real nodes in
+//! network namespaces, with an emulated WAN between them).
+//!
+//! Nothing in the workspace depends on this package.
 
 pub mod absences;
 pub mod advisories;
@@ -17,6 +20,7 @@ pub mod fleet;
 pub mod manifests;
 pub mod readable;
 pub mod sources;
+pub mod wan;
 
 use std::fmt;
 use std::path::PathBuf;

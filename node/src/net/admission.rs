@@ -34,6 +34,9 @@ const HELLO_RETRIES_MAX: u32 = 3;
 /// Pings in a row that may fail before the connection is taken for dead.
 const PINGS_MISSED_MAX: u32 = 2;
 
+/// Two nodes that dial each other at once have both connections within this time.
+const DIALS_MEET: Duration = Duration::from_secs(3);
+
 /// All connected peers.
 #[derive(Default)]
 pub(super) struct Peers {
@@ -110,6 +113,23 @@ impl Peers {
             attached: false,
             pings_missed: 0,
         });
+    }
+
+    /// Connections that a newer one, `by`, shows to be dead. A node dials only whom it is not connected
+    /// to: one that comes in later than two dials can meet has forgotten the others, as after a crash.
+    /// Without this it would be kept out by what died with it, until pings are missed.
+    pub(super) fn superseded(
+        &self,
+        peer: &PeerId,
+        by: ConnectionId,
+        now: Instant,
+    ) -> Vec<ConnectionId> {
+        let links = self.map.get(peer).map_or(&[][..], |entry| &entry.links);
+        if !links.iter().any(|link| link.id == by && link.inbound) {
+            return Vec::new();
+        }
+        let is_old = |link: &&Link| link.id != by && now.duration_since(link.since) > DIALS_MEET;
+        links.iter().filter(is_old).map(|link| link.id).collect()
     }
 
     /// A connection is gone.
@@ -410,6 +430,24 @@ mod tests {
         );
         assert!(matches!(peers.leave(&id, link(3)), Left::Quietly));
         assert!(peers.get(&id).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_comes_in_again_supersedes_what_it_has_forgotten() {
+        let (id, key) = peer();
+        let now = Instant::now();
+        let late = now + DIALS_MEET + Duration::from_millis(1);
+        let outbound = || (end().0, false);
+        let mut peers = Peers::default();
+        peers.join(id, key, link(1), end(), now);
+        peers.join(id, key, link(2), outbound(), now);
+        assert!(peers.superseded(&id, link(2), late).is_empty(), "our dial");
+        assert!(peers.superseded(&id, link(1), now).is_empty(), "at once");
+        peers.join(id, key, link(3), end(), late);
+        assert_eq!(vec![link(1), link(2)], peers.superseded(&id, link(3), late));
+        assert!(matches!(peers.leave(&id, link(1)), Left::Quietly));
+        assert!(matches!(peers.leave(&id, link(2)), Left::Quietly));
+        assert!(peers.superseded(&id, link(3), late).is_empty());
     }
 
     #[tokio::test]

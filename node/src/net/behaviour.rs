@@ -176,7 +176,8 @@ fn limits(settings: &NetSettings) -> ConnectionLimits {
         .with_max_established(Some(most))
         // Some room is kept for connections that we make ourselves.
         .with_max_established_incoming(Some(most - most / 8))
-        .with_max_established_per_peer(Some(settings.per_peer_max.max(PER_PEER_MIN)))
+        // And as many again for a peer that comes back while those of before it died still stand.
+        .with_max_established_per_peer(Some(2 * settings.per_peer_max.max(PER_PEER_MIN)))
 }
 
 fn neighbours(wanted: bool, local: PeerId) -> io::Result<Option<mdns::tokio::Behaviour>> {

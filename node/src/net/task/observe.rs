@@ -96,7 +96,11 @@ impl Task {
             endpoint.get_remote_address().to_string(),
             endpoint.is_listener(),
         );
-        self.peers.join(peer, key, id, end, Instant::now());
+        let now = Instant::now();
+        self.peers.join(peer, key, id, end, now);
+        for dead in self.peers.superseded(&peer, id, now) {
+            self.swarm.close_connection(dead);
+        }
         self.dialing.reached(id, peer);
         self.dials_asked.remove(&id);
         self.greet(peer);

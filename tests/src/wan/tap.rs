@@ -1,0 +1,65 @@
+//! The tap: counts canaries in what a node says to others, before it is encrypted.
+//!
+//! All that this crate knows of [`Tap`] is here, so that a new shape of it is a change of a line.
+
+use super::canary::Masked;
+use aquifer_node::driver::Tap;
+use aquifer_node::names;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Frames that passed, and the canaries in them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Passed {
+    /// Frames.
+    pub frames: u64,
+    /// Canaries in them.
+    pub canaries: u64,
+}
+
+/// What passed, by where it went: `to PEER`.
+pub type Passings = BTreeMap<String, Passed>;
+
+/// Counts for as long as the node runs. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Counter {
+    masked: Arc<Masked>,
+    passed: Arc<Mutex<Passings>>,
+}
+
+impl Counter {
+    /// A counter of `masked`.
+    #[must_use]
+    pub fn new(masked: Masked) -> Self {
+        Self {
+            masked: Arc::new(masked),
+            passed: Arc::default(),
+        }
+    }
+
+    /// The tap to start a node with.
+    #[must_use]
+    pub fn tap(&self) -> Tap {
+        let counter = self.clone();
+        Tap::new(move |to, frame| counter.see(&format!("to {}", names::node(to)), frame))
+    }
+
+    /// What passed so far.
+    #[must_use]
+    pub fn passed(&self) -> Passings {
+        self.passings().clone()
+    }
+
+    fn see(&self, whither: &str, frame: &[u8]) {
+        let canaries = self.masked.count(frame);
+        let mut passings = self.passings();
+        let passed = passings.entry(whither.to_owned()).or_default();
+        passed.frames += 1;
+        passed.canaries += canaries;
+    }
+
+    fn passings(&self) -> MutexGuard<'_, Passings> {
+        self.passed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
