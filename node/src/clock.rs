@@ -38,6 +38,13 @@ impl Clock {
     }
 }
 
+/// What `work` comes to, and how long it took.
+pub fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let begun = Instant::now();
+    let done = work();
+    (done, begun.elapsed())
+}
+
 /// What the wall clock says.
 pub fn wall() -> Time {
     let since = SystemTime::now()

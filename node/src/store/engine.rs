@@ -1,0 +1,87 @@
+//! What every store engine is to the node: the core's `Store`, and readers beside it.
+
+use aquifer_protocol::{Batch, Store, StoreFailure, Table};
+use bytes::Bytes;
+use std::io;
+use std::sync::Arc;
+
+/// The store as of one commit, shared by readers. It cannot be written to.
+pub(super) type Reader = Arc<dyn Store + Send + Sync>;
+
+/// An open database.
+///
+/// After a failed `apply` an engine is not used again, but for being closed.
+pub(super) trait Engine: Store + Send {
+    /// The store as of the last commit. It does not move, and does not wait for one.
+    fn reader(&self) -> Reader;
+
+    /// Gives unused bytes back to the file system. False if there were none, or if the engine
+    /// cannot.
+    fn compact(&mut self) -> Result<bool, StoreFailure>;
+}
+
+/// Why a database could not be opened.
+#[derive(Debug)]
+pub(super) enum OpenEngine {
+    /// Somebody has it open.
+    Locked,
+    /// It was written by another version of the engine.
+    Version(String),
+    /// The disk or its permissions.
+    Io(io::Error),
+    /// It is not what was written.
+    Corrupt(String),
+}
+
+/// What is read of a store that is being opened anew.
+#[derive(Debug)]
+pub(super) struct Closed;
+
+impl Store for Closed {
+    fn get(&self, _: Table, _: &[u8]) -> Result<Option<Bytes>, StoreFailure> {
+        Err(closed())
+    }
+
+    fn range(
+        &self,
+        _: Table,
+        _: &[u8],
+        _: Option<&[u8]>,
+        _: &mut dyn FnMut(&[u8], Bytes) -> bool,
+    ) -> Result<(), StoreFailure> {
+        Err(closed())
+    }
+
+    fn apply(&mut self, _: Batch) -> Result<(), StoreFailure> {
+        Err(closed())
+    }
+}
+
+fn closed() -> StoreFailure {
+    failure("read", "the store is being opened anew")
+}
+
+/// A snapshot was written to.
+pub(super) fn read_only() -> StoreFailure {
+    failure("write", "a snapshot cannot be written to")
+}
+
+/// A failure in which room on the disk played no part.
+pub(super) fn failure(
+    operation: &'static str,
+    error: &(impl std::fmt::Display + ?Sized),
+) -> StoreFailure {
+    StoreFailure {
+        operation,
+        detail: error.to_string(),
+        full: false,
+    }
+}
+
+/// Whether a write failed because there was no room for it.
+pub(super) fn no_room(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
