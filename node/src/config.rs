@@ -43,6 +43,8 @@ pub struct Up {
     pub ticket: Option<String>,
     /// Sees what leaves, for tests.
     pub tap: Option<Tap>,
+    /// By how many milliseconds this machine's clock is wrong, for tests.
+    pub clock_shift_ms: i64,
 }
 
 /// A configuration file, as written.

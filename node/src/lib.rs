@@ -76,7 +76,7 @@ pub async fn start(up: Up) -> Result<Node, Problem> {
     let settings = Settings::resolve(&up, &Config::read(&home)?)?;
     let token = load_token(&home)?;
     let keys = keys::identity(&home)?;
-    let clock = Arc::new(Clock::start());
+    let clock = Arc::new(Clock::shifted(up.clock_shift_ms));
     let plan = member::Plan::of(&home, &keys, &up, &settings, &clock)?;
     let opened = NodeStore::open(&home, settings.store)?;
     let stop = CancellationToken::new();

@@ -15,7 +15,7 @@ mod room;
 #[cfg(feature = "sled")]
 mod sled;
 
-use self::engine::{Closed, Engine, OpenEngine, Reader, read_only};
+use self::engine::{Closed, Engine, OpenEngine, Reader, no_room, read_only};
 use crate::api::Problem;
 use crate::clock;
 use crate::home::Home;
@@ -158,9 +158,11 @@ impl NodeStore {
     /// # Errors
     /// As [`NodeStore::open`]; a store that is corrupt now is a failure.
     pub fn reopened(mut self) -> Result<Self, Problem> {
-        self.engine = Box::new(Shut);
-        self.engine = open_patiently(&self.home, self.kind, false)
-            .map_err(|why| cannot_open(&self.home, self.kind, why))?;
+        if !self.engine.is_unharmed() {
+            self.engine = Box::new(Shut);
+            self.engine = open_patiently(&self.home, self.kind, false)
+                .map_err(|why| cannot_open(&self.home, self.kind, why))?;
+        }
         self.failed = None;
         self.unsuspect();
         Ok(self)
@@ -231,6 +233,15 @@ impl Snapshot {
     }
 }
 
+impl Drop for NodeStore {
+    fn drop(&mut self) {
+        // Whatever gave up here may have met what the disk has changed.
+        if std::thread::panicking() {
+            self.suspect();
+        }
+    }
+}
+
 impl std::fmt::Debug for NodeStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "NodeStore({})", self.kind.name())
@@ -265,7 +276,8 @@ impl Store for Snapshot {
 
 impl Store for NodeStore {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreFailure> {
-        self.engine.get(table, key)
+        let read = self.engine.get(table, key);
+        read.inspect_err(|_| self.suspect())
     }
 
     fn range(
@@ -275,7 +287,8 @@ impl Store for NodeStore {
         until: Option<&[u8]>,
         visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
     ) -> Result<(), StoreFailure> {
-        self.engine.range(table, from, until, visit)
+        let read = self.engine.range(table, from, until, visit);
+        read.inspect_err(|_| self.suspect())
     }
 
     fn apply(&mut self, batch: Batch) -> Result<(), StoreFailure> {
@@ -397,8 +410,11 @@ fn open_patiently(
     let path = kind.path(home);
     let mut opened = open_at(kind, &path, check);
     for _ in 0..LOCKED_TRIES {
-        if !matches!(opened, Err(OpenEngine::Locked)) {
-            break;
+        // Room may be made any moment, too.
+        match &opened {
+            Err(OpenEngine::Locked) => {}
+            Err(OpenEngine::Io(e)) if no_room(e) => {}
+            _ => break,
         }
         std::thread::sleep(LOCKED_PAUSE);
         opened = open_at(kind, &path, check);

@@ -9,11 +9,13 @@
 //! no file of some folder may name), [`readable`] (file budgets and links), [`manifests`]
 //! (dependency arrows), [`advisories`] (the lock file against known holes).
 //!
-//! Not here: anything that runs Aquifer. Nothing in the workspace depends on this package.
+//! What runs Aquifer is in [`fleet`] (nodes in this process) and [`machine`] (a node in a process of
+//! its own, so that it can be killed and its system calls made to fail). Nothing in the workspace depends on this package.
 
 pub mod absences;
 pub mod advisories;
 pub mod fleet;
+pub mod machine;
 pub mod manifests;
 pub mod readable;
 pub mod sources;

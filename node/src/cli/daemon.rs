@@ -179,6 +179,7 @@ impl UpFlags {
             store: self.store.clone(),
             ticket,
             tap: None,
+            clock_shift_ms: 0,
         }
     }
 

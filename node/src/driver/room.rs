@@ -38,7 +38,6 @@ impl Driver {
     /// Drops what was staged, answers whoever waits, and opens the store and the replica again.
     pub(super) async fn reopens(mut self, failure: StoreFailure) -> Result<Self, Problem> {
         tracing::error!(target: "aquifer::store::full", %failure, "a write found no room; the store is opened again");
-        self.answers_for_the_lost();
         self.closes_the_view();
         self.rigging.room.ran_out();
         let replica = self.rigging.replica;
@@ -48,6 +47,8 @@ impl Driver {
         let store = replica.into_store().reopened()?;
         self.rigging.replica = (self.rigging.open)(store, &me)?;
         self.law = Arc::new(self.rigging.replica.law().clone());
+        self.publish();
+        self.answers_for_the_lost();
         // It is told first that there is no room: nothing that peers say now may need any.
         self.full = false;
         self.looks_for_room();

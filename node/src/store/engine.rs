@@ -3,6 +3,7 @@
 use aquifer_protocol::{Batch, Store, StoreFailure, Table};
 use bytes::Bytes;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// The store as of one commit, shared by readers. It cannot be written to.
@@ -10,10 +11,15 @@ pub(super) type Reader = Arc<dyn Store + Send + Sync>;
 
 /// An open database.
 ///
-/// After a failed `apply` an engine is not used again, but for being closed.
+/// After a failed `apply` an engine is not used again, but for being closed, unless it says otherwise.
 pub(super) trait Engine: Store + Send {
     /// The store as of the last commit. It does not move, and does not wait for one.
     fn reader(&self) -> Reader;
+
+    /// Whether its last failure left it as it was before.
+    fn is_unharmed(&self) -> bool {
+        false
+    }
 
     /// Gives unused bytes back to the file system. False if there were none, or if the engine
     /// cannot.
@@ -59,6 +65,14 @@ impl Store for Closed {
 
 fn closed() -> StoreFailure {
     failure("read", "the store is being opened anew")
+}
+
+/// What `read` comes to. Engines assert on some corruptions; to whoever reads that is a failure.
+pub(super) fn guarded<T>(
+    read: impl FnOnce() -> Result<T, StoreFailure>,
+) -> Result<T, StoreFailure> {
+    let done = catch_unwind(AssertUnwindSafe(read));
+    done.unwrap_or_else(|_| Err(failure("read", "the engine gave up on what it found")))
 }
 
 /// A snapshot was written to.

@@ -3,7 +3,7 @@
 //! A batch is one redb transaction with immediate durability. Readers keep the tables open as of
 //! one commit, so they open nothing and a commit never stalls them.
 
-use super::engine::{Engine, OpenEngine, Reader, failure, no_room, read_only};
+use super::engine::{Engine, OpenEngine, Reader, failure, guarded, no_room, read_only};
 use aquifer_protocol::{Batch, Store, StoreFailure, Table};
 use bytes::Bytes;
 use redb::backends::FileBackend;
@@ -119,9 +119,11 @@ impl Tables {
 
 impl Store for Tables {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreFailure> {
-        let found = self.table(table).get(key);
-        let found = found.map_err(|e| failure("read", &e))?;
-        Ok(found.map(|value| Bytes::copy_from_slice(value.value())))
+        guarded(|| {
+            let found = self.table(table).get(key);
+            let found = found.map_err(|e| failure("read", &e))?;
+            Ok(found.map(|value| Bytes::copy_from_slice(value.value())))
+        })
     }
 
     fn range(
@@ -134,13 +136,20 @@ impl Store for Tables {
         if until.is_some_and(|until| until <= from) {
             return Ok(());
         }
-        let table = self.table(table);
-        let entries = match until {
-            Some(until) => table.range(from..until),
-            None => table.range(from..),
+        let mut entries = guarded(|| {
+            let entries = match until {
+                Some(until) => self.table(table).range(from..until),
+                None => self.table(table).range(from..),
+            };
+            entries.map_err(|e| failure("read", &e))
+        })?;
+        let mut next = || {
+            guarded(|| match entries.next() {
+                Some(entry) => entry.map(Some).map_err(|e| failure("read", &e)),
+                None => Ok(None),
+            })
         };
-        for entry in entries.map_err(|e| failure("read", &e))? {
-            let (key, value) = entry.map_err(|e| failure("read", &e))?;
+        while let Some((key, value)) = next()? {
             if !visit(key.value(), Bytes::copy_from_slice(value.value())) {
                 break;
             }

@@ -9,7 +9,8 @@
 //! before it to the one it made. A reader of an old generation looks along that chain first, so it
 //! sees one commit and never a mixture; the chain goes with the last reader that needs it.
 
-use super::engine::{Engine, OpenEngine, Reader, failure, no_room, read_only};
+use super::engine::{Engine, OpenEngine, Reader, failure, guarded, no_room, read_only};
+use super::room::free_bytes;
 use aquifer_protocol::{Batch, Store, StoreFailure, Table};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -23,6 +24,8 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 const CACHE_BYTES: u64 = 16 << 20;
 /// How often sled's own thread moves live data out of old segments.
 const TIDY_EVERY_MS: u64 = 500;
+/// Room for some segments of its log (512 KiB each): with less it is not written to.
+const ROOM_BYTES: u64 = 4 << 20;
 /// A reader that is so many commits behind is told to begin anew.
 const GENERATIONS_MAX: usize = 1_024;
 /// How many entries a scan reads between two moments at which a commit may pass.
@@ -35,6 +38,8 @@ pub(super) struct SledEngine {
     /// The generations that some reader may still hold, oldest first.
     older: VecDeque<Weak<Generation>>,
     files: Files,
+    /// Whether the last batch was turned away before the engine saw it.
+    unharmed: bool,
 }
 
 struct Pages {
@@ -85,6 +90,7 @@ impl SledEngine {
             newest: Arc::default(),
             older: VecDeque::new(),
             files,
+            unharmed: false,
         })
     }
 
@@ -147,6 +153,10 @@ impl Generation {
 impl Engine for SledEngine {
     fn reader(&self) -> Reader {
         Arc::new(self.now())
+    }
+
+    fn is_unharmed(&self) -> bool {
+        self.unharmed
     }
 
     fn compact(&mut self) -> Result<bool, StoreFailure> {
@@ -224,8 +234,10 @@ impl Store for Seen {
         if let Some(overwritten) = self.overwritten(&key, &end)?.remove(&key) {
             return Ok(overwritten);
         }
-        let found = self.pages.db.get(&key).map_err(|e| failed("read", &e))?;
-        Ok(found.map(|value| Bytes::copy_from_slice(&value)))
+        guarded(|| {
+            let found = self.pages.db.get(&key).map_err(|e| failed("read", &e))?;
+            Ok(found.map(|value| Bytes::copy_from_slice(&value)))
+        })
     }
 
     fn range(
@@ -241,7 +253,7 @@ impl Store for Seen {
             None => vec![table as u8 + 1],
         };
         while from < until {
-            let (entries, next) = self.stretch(&from, &until)?;
+            let (entries, next) = guarded(|| self.stretch(&from, &until))?;
             for (key, value) in entries {
                 if !visit(&key[1..], value) {
                     return Ok(());
@@ -274,6 +286,15 @@ impl Store for SledEngine {
     }
 
     fn apply(&mut self, batch: Batch) -> Result<(), StoreFailure> {
+        // sled does not survive a write that finds no room, so it is not tried where there is little.
+        let needed = ROOM_BYTES + 4 * batch_bytes(&batch);
+        self.unharmed = free_bytes(&self.files.folder).is_some_and(|free| free < needed);
+        if self.unharmed {
+            return Err(StoreFailure {
+                full: true,
+                ..failure("commit", "there is too little room on the disk")
+            });
+        }
         // sled panics where other engines return an error.
         let done = catch_unwind(AssertUnwindSafe(|| self.write(&batch)));
         match done {
@@ -281,6 +302,13 @@ impl Store for SledEngine {
             Err(_) => Err(failure("commit", "sled gave up")),
         }
     }
+}
+
+fn batch_bytes(batch: &Batch) -> u64 {
+    let bytes = batch
+        .iter()
+        .map(|(_, key, value)| key.len() + value.map_or(0, Bytes::len));
+    bytes.sum::<usize>() as u64
 }
 
 fn failed(operation: &'static str, error: &sled::Error) -> StoreFailure {
@@ -305,6 +333,7 @@ impl From<sled::Error> for OpenEngine {
 
 /// sled's files, to be made durable where sled does not.
 struct Files {
+    folder: PathBuf,
     log: File,
     blobs: PathBuf,
     synced: BTreeSet<OsString>,
@@ -315,6 +344,7 @@ impl Files {
         let blobs = path.join("blobs");
         let mut files = Self {
             log: File::open(path.join("db"))?,
+            folder: path.to_owned(),
             blobs,
             synced: BTreeSet::new(),
         };
