@@ -203,7 +203,7 @@ impl Driver {
             match self.rigging.replica.commit() {
                 Ok(()) => self.beat_began = self.next_id,
                 Err(failure) if failure.full => {
-                    self = self.reopens(failure).await?;
+                    self = self.reopens(&failure)?;
                     continue;
                 }
                 Err(failure) => return Err(store_failed(&failure)),

@@ -159,7 +159,7 @@ impl NodeStore {
     /// As [`NodeStore::open`]; a store that is corrupt now is a failure.
     pub fn reopened(mut self) -> Result<Self, Problem> {
         if !self.engine.is_unharmed() {
-            self.engine = Box::new(Shut);
+            self.engine = Box::new(Closed);
             self.engine = open_patiently(&self.home, self.kind, false)
                 .map_err(|why| cannot_open(&self.home, self.kind, why))?;
         }
@@ -302,39 +302,6 @@ impl Store for NodeStore {
             self.failed = Some(failure.clone());
             self.suspect();
         })
-    }
-}
-
-/// Stands in for an engine while it is closed and opened again.
-struct Shut;
-
-impl Engine for Shut {
-    fn reader(&self) -> Reader {
-        Arc::new(Closed)
-    }
-
-    fn compact(&mut self) -> Result<bool, StoreFailure> {
-        Ok(false)
-    }
-}
-
-impl Store for Shut {
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreFailure> {
-        Closed.get(table, key)
-    }
-
-    fn range(
-        &self,
-        table: Table,
-        from: &[u8],
-        until: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
-    ) -> Result<(), StoreFailure> {
-        Closed.range(table, from, until, visit)
-    }
-
-    fn apply(&mut self, batch: Batch) -> Result<(), StoreFailure> {
-        Closed.apply(batch)
     }
 }
 

@@ -15,8 +15,6 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 const CHILD: &str = "AQUIFER_TEST_DAEMON";
-/// Set where a missing privilege or tool is known and accepted.
-const ALLOW_VOID: &str = "AQUIFER_ALLOW_VOID";
 
 /// What is wrong with the world of a process.
 #[derive(Clone, Debug, Default)]
@@ -56,16 +54,18 @@ pub fn daemon() {
     std::process::exit(code.into());
 }
 
-/// Says that a test proved nothing here, and why. Fails, unless that was allowed beforehand.
+/// Says that the test called `test` proves nothing here, and why: on stderr, and in a note under the
+/// target folder, which `./check` shows in its summary.
 ///
 /// # Panics
-/// Unless `AQUIFER_ALLOW_VOID` is set.
-pub fn void(why: &str) {
-    println!("VOID: nothing was tested: {why}");
-    assert!(
-        std::env::var_os(ALLOW_VOID).is_some(),
-        "VOID: {why}; with {ALLOW_VOID}=1 that is accepted"
-    );
+/// If the note cannot be left.
+pub fn void(test: &str, why: &str) {
+    let line = format!("VOID: {test}: {why}");
+    eprintln!("{line}");
+    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    let notes = crate::repository().join(target).join("void");
+    std::fs::create_dir_all(&notes).expect("the target folder can be written");
+    std::fs::write(notes.join(test), line + "\n").expect("a note can be written");
 }
 
 /// Whether a command can be run here and succeeds.
@@ -280,13 +280,13 @@ fn told(out: &mut BufReader<ChildStdout>) -> Option<String> {
     json.next()
 }
 
-/// A file that takes what is left of a disk, but for `spare` bytes. Removing it gives that back.
+/// A file called `name` that takes what is left of a disk, but for `spare` bytes. Removing it gives that back.
 ///
 /// # Panics
 /// If the disk has no end.
-pub fn fills(folder: &Path, spare: usize) -> PathBuf {
+pub fn fills(folder: &Path, name: &str, spare: usize) -> PathBuf {
     use std::io::Write as _;
-    let path = folder.join("filler");
+    let path = folder.join(name);
     let mut file = std::fs::File::create(&path).expect("a file");
     let block = [0x5a; 4_096];
     let mut wrote = 0;

@@ -4,18 +4,12 @@
 //! Not here: kills (`hostile.rs`), what engines owe (`engines.rs`), faults by the thousand (the
 //! simulator).
 
-use aquifer_node::Up;
-use aquifer_node::api::{Forget, Problem};
-use aquifer_node::home::Home;
-use aquifer_node::store::NodeStore;
-use aquifer_protocol::log::{Logs, record_at};
-use aquifer_protocol::{Stamp, StoreFailure};
-use aquifer_tests::fleet::{Fleet, Runner, until};
+#[path = "faults/homes.rs"]
+mod homes;
+
+use aquifer_node::api::{Forget, NewTopic, Problem};
 use aquifer_tests::machine::{Machine, World, can_inject, can_mount, daemon, fills, pause, void};
 use std::collections::BTreeMap;
-use std::path::Path;
-
-const YEAR_MS: i64 = 365 * 86_400_000;
 
 /// Runs a story. In the child of a machine this is the node, and never returns.
 fn story(tell: impl Future<Output = ()>) {
@@ -61,8 +55,9 @@ fn forget(id: &str) -> Forget {
 #[test]
 fn a_disk_with_no_room_at_all_leaves_a_reading_node_that_goes_on_by_itself() {
     story(async {
+        let test = "a_disk_with_no_room_at_all_leaves_a_reading_node_that_goes_on_by_itself";
         if !can_mount() {
-            return void("mounting a small disk needs a privilege");
+            return void(test, "mounting a small disk needs a privilege");
         }
         for engine in ["redb", "sled"] {
             let folder = tempfile::tempdir().expect("a folder");
@@ -71,7 +66,6 @@ fn a_disk_with_no_room_at_all_leaves_a_reading_node_that_goes_on_by_itself() {
                 config: format!("disk_reserve_mib = 0\nstore = '{engine}'\n"),
                 ..World::default()
             };
-            let test = "a_disk_with_no_room_at_all_leaves_a_reading_node_that_goes_on_by_itself";
             let mut machine = Machine::up(test, &folder, &world).expect("comes up");
             open_notes(&machine).await;
             let mut kept = Acknowledged::default();
@@ -80,7 +74,7 @@ fn a_disk_with_no_room_at_all_leaves_a_reading_node_that_goes_on_by_itself() {
             }
             // sled is not written to where there is little room; redb finds out.
             let spare = if engine == "sled" { 3 << 20 } else { 0 };
-            let filler = fills(&machine.home, spare);
+            let filler = fills(&machine.home, "filler", spare);
             let mut n = 100;
             let refused = loop {
                 match kept.tries(&machine, &long(n)).await {
@@ -124,9 +118,9 @@ fn a_disk_with_no_room_at_all_leaves_a_reading_node_that_goes_on_by_itself() {
 
 /// A topic that restricts nothing: every engine holds it.
 async fn open_notes(machine: &Machine) {
-    let made = aquifer_node::api::NewTopic {
+    let made = NewTopic {
         name: "notes".into(),
-        ..Default::default()
+        ..NewTopic::default()
     };
     machine.client.topic_create(&made).await.expect("created");
 }
@@ -136,8 +130,9 @@ async fn open_notes(machine: &Machine) {
 #[test]
 fn a_node_low_on_room_takes_nothing_new_and_still_forgets() {
     story(async {
+        let test = "a_node_low_on_room_takes_nothing_new_and_still_forgets";
         if !can_mount() {
-            return void("mounting a small disk needs a privilege");
+            return void(test, "mounting a small disk needs a privilege");
         }
         let folder = tempfile::tempdir().expect("a folder");
         let world = World {
@@ -145,13 +140,12 @@ fn a_node_low_on_room_takes_nothing_new_and_still_forgets() {
             config: "disk_reserve_mib = 8\n".into(),
             ..World::default()
         };
-        let test = "a_node_low_on_room_takes_nothing_new_and_still_forgets";
         let mut machine = Machine::up(test, &folder, &world).expect("comes up");
         let mut ids = Vec::new();
         for n in 0..6 {
             ids.push(machine.remembers(&long(n)).await.expect("there is room").id);
         }
-        let filler = fills(&machine.home, 2 << 20);
+        let filler = fills(&machine.home, "filler", 2 << 20);
         let refused = loop {
             match machine.remembers("one more").await {
                 Err(refused) => break refused,
@@ -177,15 +171,7 @@ fn a_node_low_on_room_takes_nothing_new_and_still_forgets() {
             .forget(&forget(&ids[0]))
             .await
             .expect("forgets");
-        let rest = fills(
-            &machine
-                .home
-                .join("rest")
-                .parent()
-                .map(Path::to_owned)
-                .expect("a home"),
-            0,
-        );
+        let rest = fills(&machine.home, "rest", 0);
         // The first may find no room at all and be told so; the reserve is given up for the next.
         let mut tries = 0;
         while let Err(why) = machine.client.forget(&forget(&ids[1])).await {
@@ -215,11 +201,14 @@ fn a_node_low_on_room_takes_nothing_new_and_still_forgets() {
 #[test]
 fn a_write_refused_at_any_place_of_a_commit_loses_nothing_acknowledged() {
     story(async {
+        let test = "a_write_refused_at_any_place_of_a_commit_loses_nothing_acknowledged";
         if !can_inject() {
-            return void("failing system calls needs strace and the right to trace");
+            return void(
+                test,
+                "failing system calls needs strace and the right to trace",
+            );
         }
         let folder = tempfile::tempdir().expect("a folder");
-        let test = "a_write_refused_at_any_place_of_a_commit_loses_nothing_acknowledged";
         let world = World {
             inject: Some("pwrite64:error=ENOSPC:when=300+23".into()),
             ..World::default()
@@ -257,12 +246,15 @@ fn a_write_refused_at_any_place_of_a_commit_loses_nothing_acknowledged() {
 #[test]
 fn after_a_failed_fsync_nothing_is_acknowledged_and_what_was_is_kept() {
     story(async {
+        let test = "after_a_failed_fsync_nothing_is_acknowledged_and_what_was_is_kept";
         if !can_inject() {
-            return void("failing system calls needs strace and the right to trace");
+            return void(
+                test,
+                "failing system calls needs strace and the right to trace",
+            );
         }
         for error in ["EIO", "ENOSPC"] {
             let folder = tempfile::tempdir().expect("a folder");
-            let test = "after_a_failed_fsync_nothing_is_acknowledged_and_what_was_is_kept";
             let world = World {
                 inject: Some(format!("fdatasync:error={error}:when=30+")),
                 ..World::default()
@@ -292,11 +284,14 @@ fn after_a_failed_fsync_nothing_is_acknowledged_and_what_was_is_kept() {
 #[test]
 fn a_slow_disk_delays_writers_and_no_reader() {
     story(async {
+        let test = "a_slow_disk_delays_writers_and_no_reader";
         if !can_inject() {
-            return void("delaying system calls needs strace and the right to trace");
+            return void(
+                test,
+                "delaying system calls needs strace and the right to trace",
+            );
         }
         let folder = tempfile::tempdir().expect("a folder");
-        let test = "a_slow_disk_delays_writers_and_no_reader";
         let world = World {
             inject: Some("fdatasync:delay_enter=300000:when=3+".into()),
             ..World::default()
@@ -326,197 +321,4 @@ fn a_slow_disk_delays_writers_and_no_reader() {
         assert!(machine.client.status().await.expect("reads").store.slow);
         machine.stops().await;
     });
-}
-
-/// T31: one bit changed in each of many places of a stopped node's store, on one node of two: it
-/// comes up, shows nothing that was not remembered, and is whole again from its peer.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_store_changed_in_many_places_is_whole_again_from_a_peer() {
-    let fleet = Fleet::default();
-    let a = fleet.founds("a", "eu").await;
-    let b = fleet.joins("b", &a, "eu").await;
-    let text = |n: usize| format!("memory number {n}: {}", "some words ".repeat(20));
-    for n in 0..30 {
-        a.remembers("notes", &text(n)).await;
-    }
-    b.comes_to_recall("notes", "number 29", &text(29)).await;
-    let mut b = b;
-    let mut met = 0;
-    for places in [7, 40, 400] {
-        b.stops().await;
-        let path = fleet.home("b").join("store.redb");
-        let mut bytes = std::fs::read(&path).expect("there");
-        let stride = bytes.len() / places;
-        for place in 0..places {
-            let at = (place * stride + 4_096 + place * 997) % bytes.len();
-            bytes[at] ^= 1 << (place % 8);
-        }
-        std::fs::write(&path, &bytes).expect("written");
-        b = fleet.starts("b", fleet.flags("b")).await.expect("comes up");
-        // A node that meets a page it cannot read stops, and is started again: once, since the store
-        // is then checked whole.
-        let mut starts = 1;
-        loop {
-            let whole = until("every memory is back and as it was", || async {
-                let listed = list(&b).await;
-                for shown in &listed {
-                    assert!(
-                        (0..30).any(|n| *shown == text(n)),
-                        "never remembered: {shown}"
-                    );
-                }
-                listed.len() == 30
-            });
-            tokio::select! {
-                () = whole => break,
-                why = b.node.failed() => assert!(starts < 3, "{places} places: {why:?}"),
-            }
-            b.stops().await;
-            b = fleet
-                .starts("b", fleet.flags("b"))
-                .await
-                .expect("comes up again");
-            starts += 1;
-        }
-        let troubles = b.memory().doctor().await.expect("up");
-        let troubles: Vec<_> = troubles
-            .into_iter()
-            .filter(|t| t.check == "event")
-            .collect();
-        println!("{places} places: {starts} starts, {troubles:?}");
-        met += starts - 1 + troubles.len();
-    }
-    assert!(met > 0, "no change was met: nothing was tested");
-    b.remembers("notes", "and writes on").await;
-    a.comes_to_recall("notes", "writes on", "and writes on")
-        .await;
-}
-
-async fn list(node: &Runner) -> Vec<String> {
-    let asked = aquifer_node::api::List {
-        topic: Some("notes".into()),
-        limit: Some(100),
-        ..Default::default()
-    };
-    let listed = node.memory().list(asked).await.map(|page| page.memories);
-    listed
-        .unwrap_or_default()
-        .into_iter()
-        .map(|memory| memory.text)
-        .collect()
-}
-
-/// A home that is lost with its key: its machine joins anew, under a new name, and has what the old
-/// one wrote.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_lost_home_is_made_anew_and_what_its_node_wrote_is_not_lost_with_it() {
-    let fleet = Fleet::default();
-    let a = fleet.founds("a", "eu").await;
-    let b = fleet.joins("b", &a, "eu").await;
-    let lost = b.memory().status().await.expect("up").node_id;
-    b.remembers("notes", "written by the one that is lost")
-        .await;
-    a.comes_to_recall("notes", "written", "written by the one that is lost")
-        .await;
-    b.stops().await;
-    std::fs::remove_dir_all(fleet.home("b")).expect("lost");
-    let b = fleet.joins("b", &a, "eu").await;
-    b.comes_to_recall("notes", "written", "written by the one that is lost")
-        .await;
-    assert_ne!(b.memory().status().await.expect("up").node_id, lost);
-    b.remembers("notes", "written by the new one").await;
-    a.comes_to_recall("notes", "new one", "written by the new one")
-        .await;
-}
-
-/// The stamps of every log in a stopped node's store, in the order of the log.
-fn stamps(home: &Path) -> Result<Vec<Vec<Stamp>>, StoreFailure> {
-    let store = NodeStore::open(&Home::at(Some(home.to_owned())), None)
-        .expect("there")
-        .store;
-    let snapshot = store.snapshot();
-    let logs = Logs::load(&snapshot)?;
-    let all = logs.iter().map(|(_, state)| {
-        let read = |seq| record_at(&snapshot, state.number, seq).ok().flatten();
-        (0..state.height)
-            .filter_map(read)
-            .map(|record| record.header().stamp)
-            .collect()
-    });
-    Ok(all.collect())
-}
-
-/// I9, T34: a node whose clock jumped back a year never stamps before what it stamped last; one whose
-/// clock jumped ahead cannot drag its peers along; and once the clock is right again, all go on.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_jumps_a_year_between_two_starts_does_no_harm() {
-    let fleet = Fleet::default();
-    let a = fleet.founds("a", "eu").await;
-    let mut b = fleet.joins("b", &a, "eu").await;
-    b.remembers("notes", "by the right clock").await;
-    a.comes_to_recall("notes", "right clock", "by the right clock")
-        .await;
-    for years in [-1, 1] {
-        b.stops().await;
-        let wrong = Up {
-            clock_shift_ms: years * YEAR_MS,
-            ..fleet.flags("b")
-        };
-        b = fleet
-            .starts("b", wrong)
-            .await
-            .expect("it comes up and reads");
-        assert!(
-            b.recalls("notes", "right clock")
-                .await
-                .contains(&"by the right clock".to_owned())
-        );
-        let text = format!("by a clock {years} years off");
-        match b.tries_to_remember("notes", &text).await {
-            // Its certificate is not in force then, or its peers' clocks say otherwise.
-            Err(why) => assert!(
-                ["certificate_expired", "clock_ahead"].contains(&why.code.as_str()),
-                "{why:?}"
-            ),
-            Ok(_) => assert_eq!(years, -1, "a year ahead"),
-        }
-        b.stops().await;
-        for log in stamps(&fleet.home("b")).expect("readable") {
-            assert!(log.is_sorted(), "a log went back in time");
-        }
-        b = fleet.starts("b", fleet.flags("b")).await.expect("comes up");
-        let text = format!("and right again after {years}");
-        until("it writes by the right clock", || async {
-            b.tries_to_remember("notes", &text).await.is_ok()
-        })
-        .await;
-        a.comes_to_recall("notes", "right again", &text).await;
-    }
-    // A founder can certify itself for a year to come: alone it writes then, and nobody follows it.
-    a.stops().await;
-    let ahead = Up {
-        clock_shift_ms: YEAR_MS,
-        ..fleet.flags("a")
-    };
-    let a = fleet.starts("a", ahead).await.expect("comes up");
-    let written = a.tries_to_remember("notes", "from the year to come").await;
-    a.stops().await;
-    let a = fleet
-        .starts("a", fleet.flags("a"))
-        .await
-        .expect("comes up again");
-    until("it writes by the right clock", || async {
-        a.tries_to_remember("notes", "the founder is right again")
-            .await
-            .is_ok()
-    })
-    .await;
-    b.comes_to_recall("notes", "founder", "the founder is right again")
-        .await;
-    assert!(
-        !b.recalls("notes", "year to come")
-            .await
-            .contains(&"from the year to come".to_owned()),
-        "{written:?}"
-    );
 }

@@ -36,7 +36,7 @@ impl Driver {
     }
 
     /// Drops what was staged, answers whoever waits, and opens the store and the replica again.
-    pub(super) async fn reopens(mut self, failure: StoreFailure) -> Result<Self, Problem> {
+    pub(super) fn reopens(mut self, failure: &StoreFailure) -> Result<Self, Problem> {
         tracing::error!(target: "aquifer::store::full", %failure, "a write found no room; the store is opened again");
         self.closes_the_view();
         self.rigging.room.ran_out();

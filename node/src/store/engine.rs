@@ -39,9 +39,19 @@ pub(super) enum OpenEngine {
     Corrupt(String),
 }
 
-/// What is read of a store that is being opened anew.
+/// Stands in for an engine, and for its readers, while it is closed and opened again.
 #[derive(Debug)]
 pub(super) struct Closed;
+
+impl Engine for Closed {
+    fn reader(&self) -> Reader {
+        Arc::new(Self)
+    }
+
+    fn compact(&mut self) -> Result<bool, StoreFailure> {
+        Ok(false)
+    }
+}
 
 impl Store for Closed {
     fn get(&self, _: Table, _: &[u8]) -> Result<Option<Bytes>, StoreFailure> {

@@ -14,7 +14,7 @@ use std::time::Duration;
 pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The file that is kept back, and the most it takes.
 const RESERVE_FILE: &str = "store.reserve";
-const RESERVE_BYTES_MAX: u64 = 8 << 20;
+const RESERVE_BYTES_MAX: u64 = 1 << 20;
 
 /// The room on the disk of a home.
 #[derive(Debug)]
