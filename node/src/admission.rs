@@ -351,11 +351,12 @@ impl Admission {
     }
 }
 
-/// Whether a certificate should be renewed: a third of its time is left.
+/// Whether a certificate should be renewed: a third of its time is left, or it was made while a clock
+/// was ahead and is not in force yet.
 pub fn wants_renewal(member: &Member, now: Time) -> bool {
     let grant = member.grant();
     let life = grant.not_after.saturating_sub(grant.not_before);
-    now.millis() > grant.not_after.saturating_sub(life / 3)
+    now.millis() > grant.not_after.saturating_sub(life / 3) || now.millis() < grant.not_before
 }
 
 fn encode(value: &impl Encode<()>) -> Vec<u8> {

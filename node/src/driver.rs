@@ -6,17 +6,19 @@
 //!
 //! Not here: what inputs mean (`protocol`), reading (`view`, which never waits for this thread).
 
+mod room;
+
 use crate::admission::Admission;
 use crate::api::Problem;
 use crate::clock::Clock;
 use crate::net::{GossipVerdict, NetCommand, NetEvent};
 use crate::observer::Observer;
-use crate::store::RedbStore;
+use crate::store::{LOOK_EVERY, NodeStore, Room};
 use crate::view::View;
 use aquifer_protocol::limits::INPUTS_PER_BEAT;
 use aquifer_protocol::{
-    Command, CommandId, Input, Law, NodeId, Output, Region, Replica, Reply, StoreFailure, Ticket,
-    Time, Verdict,
+    Command, CommandId, Input, Law, Member, NodeId, Output, Region, Replica, Reply, StoreFailure,
+    Ticket, Time, Verdict,
 };
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -28,7 +30,11 @@ use tokio_util::sync::CancellationToken;
 const INBOX: usize = 1_024;
 
 /// A command and where its answer goes.
-type Asked = (Command, oneshot::Sender<Reply>);
+type Asked = (Command, oneshot::Sender<Answer>);
+type Answer = Result<Reply, Problem>;
+/// Opens a replica over a store, for the node it is given.
+pub(crate) type OpenReplica =
+    dyn Fn(NodeStore, &Member) -> Result<Replica<NodeStore>, Problem> + Send;
 
 /// The way to the driver: commands in, views out. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -47,7 +53,7 @@ impl Helm {
             .send((command, reply))
             .await
             .map_err(|_| self.stopped())?;
-        answer.await.map_err(|_| self.stopped())
+        answer.await.map_err(|_| self.stopped())?
     }
 
     /// The node as of its last commit.
@@ -133,7 +139,9 @@ impl std::fmt::Debug for Tap {
 
 /// What the driver works with.
 pub(crate) struct Rigging {
-    pub(crate) replica: Replica<RedbStore>,
+    pub(crate) replica: Replica<NodeStore>,
+    pub(crate) open: Box<OpenReplica>,
+    pub(crate) room: Room,
     pub(crate) clock: Arc<Clock>,
     pub(crate) admission: Admission,
     pub(crate) net: mpsc::Sender<NetCommand>,
@@ -146,14 +154,19 @@ pub(crate) struct Rigging {
 struct Driver {
     rigging: Rigging,
     inbox: mpsc::Receiver<Asked>,
-    waiting: BTreeMap<CommandId, oneshot::Sender<Reply>>,
+    waiting: BTreeMap<CommandId, oneshot::Sender<Answer>>,
     next_id: u64,
+    /// The first command of this beat: those before it are durable.
+    beat_began: u64,
+    /// Whether the replica was told that the disk is full, and when that was looked at.
+    full: bool,
+    looked: Time,
     law: Arc<Law>,
     view: Arc<RwLock<Arc<View>>>,
 }
 
 /// The view of a replica that has not been driven yet.
-pub(crate) fn first_view(replica: &Replica<RedbStore>, now: Time) -> Option<Arc<View>> {
+pub(crate) fn first_view(replica: &Replica<NodeStore>, now: Time) -> Option<Arc<View>> {
     let (law, snapshot) = (Arc::new(replica.law().clone()), replica.store().snapshot());
     Some(Arc::new(View {
         law,
@@ -181,13 +194,21 @@ pub(crate) fn start(rigging: Rigging, view: Arc<View>) -> std::io::Result<Helm> 
         .build()?;
     let stop = rigging.stop.clone();
     std::thread::Builder::new().name("driver".into()).spawn(move || {
-        let driver =
-            Driver { rigging, inbox: asked, waiting: BTreeMap::new(), next_id: 0, law, view };
+        let driver = Driver {
+            looked: rigging.clock.now(),
+            rigging,
+            inbox: asked,
+            waiting: BTreeMap::new(),
+            next_id: 0,
+            beat_began: 0,
+            full: false,
+            law,
+            view,
+        };
         let ended = runtime.block_on(driver.run());
-        if let Err(failure) = ended {
-            tracing::error!(target: "aquifer::driver", %failure, "the store failed; the node stops");
-            let hint = "check the disk; the next start checks the store and rebuilds from peers what is lost";
-            let _ = fail.send(Some(Problem::new("store_failed", 1, failure.to_string(), hint)));
+        if let Err(problem) = ended {
+            tracing::error!(target: "aquifer::driver", %problem, "the store failed; the node stops");
+            let _ = fail.send(Some(problem));
             stop.cancel();
         }
     })?;
@@ -195,12 +216,19 @@ pub(crate) fn start(rigging: Rigging, view: Arc<View>) -> std::io::Result<Helm> 
 }
 
 impl Driver {
-    async fn run(mut self) -> Result<(), StoreFailure> {
+    async fn run(mut self) -> Result<(), Problem> {
         loop {
             let Some(()) = self.next_inputs().await else {
                 return Ok(());
             };
-            self.rigging.replica.commit()?;
+            match self.rigging.replica.commit() {
+                Ok(()) => self.beat_began = self.next_id,
+                Err(failure) if failure.full => {
+                    self = self.reopens(&failure)?;
+                    continue;
+                }
+                Err(failure) => return Err(store_failed(&failure)),
+            }
             self.publish();
             while let Some(output) = self.rigging.replica.poll_output() {
                 self.perform(output).await;
@@ -213,6 +241,12 @@ impl Driver {
         let wait = match self.rigging.replica.next_deadline() {
             Some((at, _)) => at.since(self.rigging.clock.now()),
             None => Duration::from_secs(3_600),
+        };
+        // Somebody may make room at any moment.
+        let wait = if self.full {
+            wait.min(LOOK_EVERY)
+        } else {
+            wait
         };
         tokio::select! {
             () = self.rigging.stop.cancelled() => return None,
@@ -233,6 +267,7 @@ impl Driver {
                 self.on_asked(asked);
             }
         }
+        self.looks_for_room();
         // Deadlines are looked at in every beat: a busy node never reaches its sleep.
         self.handle(Input::Tick);
         Some(())
@@ -338,7 +373,7 @@ impl Driver {
             Output::Reply { to, reply } => {
                 if let Some(waiting) = self.waiting.remove(&to) {
                     // Whoever asked may have gone; what was done stays done.
-                    let _ = waiting.send(reply);
+                    let _ = waiting.send(Ok(reply));
                 }
             }
             Output::Event(event) => {
@@ -365,4 +400,10 @@ impl Driver {
         // The network ends only with the node.
         let _ = self.rigging.net.send(command).await;
     }
+}
+
+fn store_failed(failure: &StoreFailure) -> Problem {
+    let hint =
+        "check the disk; the next start checks the store and rebuilds from peers what is lost";
+    Problem::new("store_failed", 1, failure.to_string(), hint)
 }

@@ -103,6 +103,11 @@ pub enum Input {
         /// What.
         command: Command,
     },
+    /// The disk has run low on room, or has room again.
+    Room {
+        /// Whether there is too little for anything but the law and erasures.
+        full: bool,
+    },
 }
 
 /// What someone on this node wants done.
@@ -264,6 +269,9 @@ pub enum Refusal {
         /// By how much.
         ahead: Duration,
     },
+    /// The disk has no room. What is there stays, and can be read and erased.
+    #[error("the disk of this node is full: it takes no new records until there is room again")]
+    DiskFull,
     /// Too many writes wait for receipts.
     #[error("too many writes wait for receipts; try again soon")]
     Busy,
@@ -445,6 +453,9 @@ pub enum RejectRecord {
     /// There are too many logs in the topic, or too many parked records.
     #[error("a limit is reached")]
     Full,
+    /// The disk has no room for it.
+    #[error("the disk is full")]
+    NoRoom,
     /// It says nothing the law can use.
     #[error("{0}")]
     Law(crate::law::LearnRecord),

@@ -188,6 +188,7 @@ impl Logs {
                 }
                 _ => {
                     bad = Some(StoreFailure {
+                        full: false,
                         operation: "read the table of logs",
                         detail: "an entry is malformed".into(),
                     })

@@ -20,7 +20,7 @@ mod upkeep;
 mod write;
 
 use crate::certificate::Member;
-use crate::decide::{Denial, Op, Subject, decide};
+use crate::decide::{Denial, Op, Subject, decide, keepable};
 use crate::event::{Command, CommandId, Event, Input, Output, Reply, Verdict};
 use crate::identity::{HiveId, Keys, NodeId, Rng, Seed};
 use crate::law::Law;
@@ -49,12 +49,19 @@ pub struct Settings {
     pub hive: HiveId,
     /// This node's certificate; without one it holds the hive's topic only and writes nothing.
     pub member: Option<Member>,
+    /// Whether the store gives freed bytes back, so that what is erased leaves the disk. A node whose
+    /// store does not holds no topic that restricts where its data may be.
+    pub erases: bool,
 }
 
 impl Settings {
-    /// For a node of `hive` that has no certificate yet.
+    /// For a node of `hive` that has no certificate yet, on a store that gives freed bytes back.
     pub fn new(hive: HiveId) -> Self {
-        Self { hive, member: None }
+        Self {
+            hive,
+            member: None,
+            erases: true,
+        }
     }
 }
 
@@ -80,6 +87,10 @@ pub enum OpenReplica {
 pub struct Replica<S> {
     keys: Keys,
     me: Option<Member>,
+    /// Whether the store gives freed bytes back.
+    erases: bool,
+    /// Whether the disk has no room: only what the law and erasure are made of is written.
+    full: bool,
     hive_topic: TopicId,
     now: Time,
     rng: Rng,
@@ -160,7 +171,9 @@ impl<S: Store> Replica<S> {
             }
             None => store.put(Table::Meta, &b"schema"[..], SCHEMA.to_be_bytes().to_vec()),
         }
-        store.put(Table::Meta, &b"owner"[..], owner);
+        if store.store().get(Table::Meta, b"owner")?.is_none() {
+            store.put(Table::Meta, &b"owner"[..], owner);
+        }
         let own = match store
             .store()
             .get(Table::Meta, b"log")?
@@ -180,6 +193,8 @@ impl<S: Store> Replica<S> {
             clock: Stamp::ZERO,
             deadlines: Deadlines::starting(now),
             me: settings.member,
+            erases: settings.erases,
+            full: false,
             keys,
             now,
             rng,
@@ -249,6 +264,7 @@ impl<S: Store> Replica<S> {
             } => self.on_gossip(&mesh, from, ticket, message),
             Input::Distance { peer, rtt } => self.on_distance(peer, rtt),
             Input::Command { id, command } => self.on_command(id, command),
+            Input::Room { full } => self.on_room(full),
         }
     }
 
@@ -361,7 +377,8 @@ impl<S: Store> Replica<S> {
         // offline; writing and serving are judged at their own time.
         let grant = member.grant();
         let at = Time::from_millis(self.now.millis().clamp(grant.not_before, grant.not_after));
-        decide(Op::Store, label, Subject { member, at }, label.epoch)
+        decide(Op::Store, label, Subject { member, at }, label.epoch)?;
+        keepable(label, self.erases)
     }
 
     /// Whether this node is to hold `topic`: it may, and placement names it or it has some of it.

@@ -43,6 +43,7 @@ impl Table {
 }
 
 /// The store failed. The node stops: to go on would be to answer from unknown durable state (I18).
+/// Only where there was no room for a write may a driver open the store anew and go on from there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the store failed to {operation}: {detail}")]
 pub struct StoreFailure {
@@ -50,6 +51,9 @@ pub struct StoreFailure {
     pub operation: &'static str,
     /// What the engine said.
     pub detail: String,
+    /// Whether a write found no room (`ENOSPC`, `EDQUOT`): nothing was acknowledged, and what was
+    /// durable before still is.
+    pub full: bool,
 }
 
 /// Changes that take effect together: `None` removes.

@@ -28,5 +28,7 @@ mod meshes;
 mod powers;
 #[path = "stories/receipts.rs"]
 mod receipts;
+#[path = "stories/rooms.rs"]
+mod rooms;
 #[path = "stories/times.rs"]
 mod times;

@@ -375,6 +375,7 @@ fn a_store_of_the_first_format_is_read_as_it_was_written() {
     let settings = Settings {
         hive: hive(),
         member: Some(member()),
+        erases: true,
     };
     let now = Time::from_millis(1_790_000_000_000);
     let seed = Seed::from_number(2);

@@ -168,6 +168,8 @@ pub(super) struct Unjudged {
     pub(super) slot: usize,
     pub(super) id: MessageId,
     pub(super) source: PeerId,
+    /// Since when it waits.
+    pub(super) since: Instant,
 }
 
 impl Meshes {
@@ -208,6 +210,13 @@ impl Meshes {
         self.tickets += 1;
         self.unjudged.insert(self.tickets, unjudged);
         Ok(self.tickets)
+    }
+
+    /// Lets go of messages that the node has not judged while they could be passed on.
+    pub(super) fn tidy(&mut self, now: Instant) {
+        let kept = HEARTBEAT * u32::try_from(HISTORY).expect("a dozen");
+        self.unjudged
+            .retain(|_, unjudged| now.duration_since(unjudged.since) < kept);
     }
 
     /// The message of a ticket.
@@ -270,6 +279,7 @@ mod tests {
             slot: 0,
             id: MessageId::new(b"id"),
             source: PeerId::random(),
+            since: Instant::now(),
         };
         let tickets: Vec<u64> = (0..UNJUDGED_MAX)
             .map(|_| meshes.enter(unjudged()).ok().expect("room"))

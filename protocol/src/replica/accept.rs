@@ -47,6 +47,9 @@ impl<S: Store> Replica<S> {
             // below. Looking further down will find both (`converse::hunt`).
             return Err(RejectRecord::Gap);
         }
+        if self.full && !header.kind.is_permanent() {
+            return Err(RejectRecord::NoRoom);
+        }
         let body = self.judge(record, state)?;
         let until = self.now + FUTURE_MAX;
         if header.stamp > Stamp::at(until) {

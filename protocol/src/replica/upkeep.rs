@@ -96,6 +96,14 @@ impl<S: Store> Replica<S> {
         self.on_impatience();
     }
 
+    /// The disk has run full, or has room again: then what was turned away is asked for at once.
+    pub(super) fn on_room(&mut self, full: bool) {
+        if self.full && !full {
+            self.deadlines.sync = self.now;
+        }
+        self.full = full;
+    }
+
     /// Offers every topic to a few peers drawn at random, and asks one for what is missing here.
     fn sync_round(&mut self) {
         let (now, patience) = (self.now, WANT_PATIENCE);

@@ -221,10 +221,16 @@ impl Hive {
     }
 
     pub(crate) fn starts(&mut self, i: Index, store: MemStore, seed: u64) {
+        self.starts_on(i, store, seed, true);
+    }
+
+    /// Starts it on a store that gives freed bytes back, or does not.
+    pub(crate) fn starts_on(&mut self, i: Index, store: MemStore, seed: u64, erases: bool) {
         let node = &self.nodes[i];
         let settings = Settings {
             hive: self.id(),
             member: Some(node.member.clone()),
+            erases,
         };
         let seed = Seed::from_number(seed);
         let replica = Replica::open(node.keys.clone(), settings, store, seed, self.time(i))

@@ -97,6 +97,7 @@ impl World {
         let settings = Settings {
             hive: self.hive,
             member: Some(it.member.clone()),
+            erases: true,
         };
         let opened = Replica::open(it.keys.clone(), settings, it.disk.clone(), seed, local);
         let replica = match opened {

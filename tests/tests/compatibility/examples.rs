@@ -300,6 +300,7 @@ pub(crate) fn store() -> MemStore {
     let settings = Settings {
         hive: hive(),
         member: Some(member()),
+        erases: true,
     };
     let now = Time::from_millis(1_790_000_000_000);
     let seed = Seed::from_number(1);

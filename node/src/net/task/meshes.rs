@@ -71,7 +71,12 @@ impl Task {
                 message,
             } => {
                 let now = Instant::now();
-                let unjudged = Unjudged { slot, id, source };
+                let unjudged = Unjudged {
+                    slot,
+                    id,
+                    source,
+                    since: now,
+                };
                 let mesh = &mut self.meshes.all[slot];
                 mesh.watch.heard(source, now);
                 let Some(shard) = mesh.shard_of(&message.topic) else {
@@ -145,6 +150,7 @@ impl Task {
         let Some(origin) = translate::key_of(&local) else {
             return;
         };
+        self.meshes.tidy(now);
         for slot in 0..self.meshes.all.len() {
             let mesh = &mut self.meshes.all[slot];
             let members = self.peers.writers_in(&mesh.region).count() + 1;

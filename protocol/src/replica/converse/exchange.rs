@@ -103,7 +103,8 @@ impl<S: Store> Replica<S> {
         let until = state
             .and_then(|s| s.fork)
             .map_or(until, |fork| until.min(fork));
-        if until <= height || !self.is_holder(key.topic) {
+        let no_room = self.full && key.topic != self.hive_topic;
+        if until <= height || no_room || !self.is_holder(key.topic) {
             return None;
         }
         if let Some(wanted) = self.wanted.get_mut(&key)
