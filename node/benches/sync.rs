@@ -13,8 +13,8 @@ use aquifer_protocol::body::{Manifest, Memory};
 use aquifer_protocol::certificate::role;
 use aquifer_protocol::event::Expect;
 use aquifer_protocol::{
-    AgentId, Batch, Body, Chain, Command, CommandId, Durability, Grant, HiveId, Input, Keys, Member,
-    Message, Output, Policy, Replica, Seed, Settings, Store, StoreFailure, Table, Time,
+    AgentId, Batch, Body, Chain, Command, CommandId, Durability, Grant, HiveId, Input, Keys,
+    Member, Message, Output, Policy, Replica, Seed, Settings, Store, StoreFailure, Table, Time,
 };
 use bytes::Bytes;
 use std::path::Path;
@@ -126,7 +126,9 @@ fn member(root: &Keys, keys: &Keys) -> Member {
         not_after: u64::MAX,
         serial: 1,
     };
-    Chain::rooted(root, grant).check(&hive).expect("a good chain")
+    Chain::rooted(root, grant)
+        .check(&hive)
+        .expect("a good chain")
 }
 
 fn side(root: &Keys, n: u8, store: Watched, now: Time) -> Side {
@@ -190,7 +192,7 @@ fn replicas(folder: &Path, records: usize) {
             up_since: 0,
         },
     };
-    let mut ask = |side: &mut Side, now: Time, command: Command| {
+    let ask = |side: &mut Side, now: Time, command: Command| {
         let id = CommandId(0);
         side.beat(now, vec![Input::Command { id, command }]);
     };
@@ -203,8 +205,6 @@ fn replicas(folder: &Path, records: usize) {
         expect: Expect::New,
     };
     ask(&mut a, now, found);
-    a.took = Duration::ZERO;
-    a.replica.store();
     let (written, batches) = (Instant::now(), records / BATCH);
     for batch in 0..batches {
         let body = |i| Body::Memory(Memory::of(text(batch * BATCH + i)));
@@ -216,9 +216,10 @@ fn replicas(folder: &Path, records: usize) {
         };
         ask(&mut a, now, write);
     }
-    report("write in batches of 250", records, written.elapsed());
+    let written = written.elapsed();
+    report("write in batches of 250", records, written);
     let raw = replay(&folder.join("raw-full"), &a.replica.store().batches);
-    ratio("  redb alone, same batches", records, raw, written.elapsed());
+    ratio("  redb alone, same batches", records, raw, written);
 
     let mut b = side(&root, 2, Watched::at(&folder.join("empty")), now);
     let command = announce(&b);
@@ -251,7 +252,12 @@ fn replicas(folder: &Path, records: usize) {
     }
     let took = begun.elapsed();
     let topic = topic.id(&HiveId(root.public()));
-    let height: u64 = b.replica.logs().of_topic(topic).map(|(_, s)| s.height).sum();
+    let height: u64 = b
+        .replica
+        .logs()
+        .of_topic(topic)
+        .map(|(_, s)| s.height)
+        .sum();
     assert_eq!(height, records as u64, "all of it is there");
     report("catch-up, two replicas, one thread", records, took);
     report("  of which the full one's part", records, a.took);

@@ -9,6 +9,7 @@
 use crate::admission::Admission;
 use crate::api::Problem;
 use crate::clock::Clock;
+use crate::indexer::Job;
 use crate::net::{NetCommand, NetEvent};
 use crate::observer::Observer;
 use crate::store::RedbStore;
@@ -181,9 +182,13 @@ impl Driver {
             };
             self.rigging.replica.commit()?;
             self.publish();
+            let mut jobs = Vec::new();
             while let Some(output) = self.rigging.replica.poll_output() {
-                self.perform(output).await;
+                self.perform(output, &mut jobs).await;
             }
+            // Answers have left by now: nobody waits for the index to take its jobs.
+            let view = self.view();
+            self.rigging.observer.indexer.submit(jobs, &view).await;
         }
     }
 
@@ -269,7 +274,14 @@ impl Driver {
         *self.view.write().unwrap_or_else(PoisonError::into_inner) = view;
     }
 
-    async fn perform(&mut self, output: Output) {
+    fn view(&self) -> Arc<View> {
+        self.view
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    async fn perform(&mut self, output: Output, jobs: &mut Vec<Job>) {
         match output {
             Output::Send { to, message } => {
                 let frame = Bytes::from(message.to_bytes());
@@ -285,12 +297,8 @@ impl Driver {
                 }
             }
             Output::Event(event) => {
-                let view = self
-                    .view
-                    .read()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .clone();
-                let learnt = self.rigging.observer.on_event(event, &view).await;
+                let view = self.view();
+                let learnt = self.rigging.observer.on_event(event, &view, jobs);
                 if let Some(known) = learnt {
                     self.tell_net(known).await;
                 }

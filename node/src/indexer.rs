@@ -18,7 +18,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
-const QUEUE: usize = 8_192;
+/// The most handfuls of jobs that wait, and the most jobs in one.
+const QUEUE: usize = 32;
+const HANDFUL: usize = 256;
 /// So many records are read between two looks at the queue while the index is filled.
 const CHUNK: usize = 256;
 
@@ -33,14 +35,17 @@ pub enum Job {
     Withdrawn(TopicId),
 }
 
+/// Jobs of one commit, and the view it left.
+type Jobs = (Vec<Job>, Arc<View>);
+
 /// The index and how far it is.
 #[derive(Debug)]
 pub struct Indexer {
     index: RwLock<Index>,
     /// Content hash → memory, to answer the same text with the same memory.
     known: Mutex<BTreeMap<[u8; 16], RecordId>>,
-    queue: mpsc::Sender<(Job, Arc<View>)>,
-    submitted: AtomicU64,
+    queue: mpsc::Sender<Jobs>,
+    promised: AtomicU64,
     done: watch::Sender<u64>,
     filled: watch::Sender<bool>,
 }
@@ -62,7 +67,7 @@ impl Indexer {
             index: RwLock::default(),
             known: Mutex::default(),
             queue,
-            submitted: AtomicU64::new(0),
+            promised: AtomicU64::new(0),
             done: watch::Sender::new(0),
             filled: watch::Sender::new(false),
         });
@@ -77,25 +82,34 @@ impl Indexer {
                     indexer.fill(&view, &mut bench, &mut jobs);
                 }
                 drop(view);
-                while let Some((job, view)) = jobs.blocking_recv() {
+                while let Some((some, view)) = jobs.blocking_recv() {
                     let Some(indexer) = weak.upgrade() else { break };
-                    indexer.work(job, &view, &mut bench);
+                    indexer.work(some, &view, &mut bench);
                 }
             })?;
         Ok(indexer)
     }
 
-    /// Hands over a job. Waits while the queue is full.
-    pub async fn submit(&self, job: Job, view: Arc<View>) {
-        self.submitted.fetch_add(1, Ordering::AcqRel);
-        // The receiver ends only with the process.
-        let _ = self.queue.send((job, view)).await;
+    /// Says that so many jobs will be submitted: who asks from now on waits for them. A writer that
+    /// has its answer finds what it wrote, though the index is told after the answer has left.
+    pub fn promise(&self, jobs: usize) {
+        self.promised.fetch_add(jobs as u64, Ordering::AcqRel);
     }
 
-    /// Waits until everything submitted so far is in the index, at most `patience`. False if it is
+    /// Hands over jobs that were promised. Waits while the queue is full.
+    pub async fn submit(&self, mut jobs: Vec<Job>, view: &Arc<View>) {
+        while !jobs.is_empty() {
+            let rest = jobs.split_off(jobs.len().min(HANDFUL));
+            // The receiver ends only with the process.
+            let _ = self.queue.send((jobs, view.clone())).await;
+            jobs = rest;
+        }
+    }
+
+    /// Waits until everything promised so far is in the index, at most `patience`. False if it is
     /// not: an answer may then lack the latest.
     pub async fn caught_up(&self, patience: Duration) -> bool {
-        let target = self.submitted.load(Ordering::Acquire);
+        let target = self.promised.load(Ordering::Acquire);
         let (mut done, mut filled) = (self.done.subscribe(), self.filled.subscribe());
         let both = async {
             let seen = done.wait_for(|done| *done >= target).await.is_ok();
@@ -147,12 +161,7 @@ impl Indexer {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn fill(
-        &self,
-        view: &Arc<View>,
-        bench: &mut Bench,
-        jobs: &mut mpsc::Receiver<(Job, Arc<View>)>,
-    ) {
+    fn fill(&self, view: &Arc<View>, bench: &mut Bench, jobs: &mut mpsc::Receiver<Jobs>) {
         let mut from = Vec::new();
         loop {
             let mut chunk = Vec::with_capacity(CHUNK);
@@ -181,16 +190,29 @@ impl Indexer {
                 }
                 self.take(&record, view, bench);
             }
-            while let Ok((job, view)) = jobs.try_recv() {
-                self.work(job, &view, bench);
+            while let Ok((some, view)) = jobs.try_recv() {
+                self.work(some, &view, bench);
             }
         }
         self.filled.send_replace(true);
     }
 
-    fn work(&self, job: Job, view: &View, bench: &mut Bench) {
+    fn work(&self, jobs: Vec<Job>, view: &View, bench: &mut Bench) {
+        let count = jobs.len() as u64;
+        for job in jobs {
+            self.work_at(job, view, bench);
+        }
+        self.done.send_modify(|done| *done += count);
+    }
+
+    fn work_at(&self, job: Job, view: &View, bench: &mut Bench) {
         match job {
-            Job::Record(record) => self.take(&record, view, bench),
+            Job::Record(record) => {
+                if record.header().kind == Kind::MEMORY {
+                    self.note(&record);
+                }
+                self.take(&record, view, bench);
+            }
             Job::Gone(ids) => {
                 for id in ids {
                     let memory = bench.revised.remove(&id).unwrap_or(id);
@@ -206,7 +228,6 @@ impl Indexer {
                 self.known().retain(|_, id| !ids.contains(id));
             }
         }
-        self.done.send_modify(|done| *done += 1);
     }
 
     fn take(&self, record: &Record, view: &View, bench: &mut Bench) {

@@ -36,6 +36,7 @@
 pub mod body;
 pub mod certificate;
 pub mod decide;
+mod envelope;
 pub mod event;
 pub mod identity;
 pub mod law;
