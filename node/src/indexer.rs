@@ -16,11 +16,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
-/// The most handfuls of jobs that wait, and the most jobs in one.
-const QUEUE: usize = 32;
-const HANDFUL: usize = 256;
+mod queue;
+
+use queue::Queue;
+
 /// So many records are read between two looks at the queue while the index is filled.
 const CHUNK: usize = 256;
 
@@ -29,14 +30,23 @@ const CHUNK: usize = 256;
 pub enum Job {
     /// A memory's version came in.
     Record(Record),
+    /// One came in while many waited: it is read back from the store.
+    Named(RecordId),
     /// Bodies are gone: look at these records again.
     Gone(Vec<RecordId>),
     /// A topic is gone.
     Withdrawn(TopicId),
 }
 
-/// Jobs of one commit, and the view it left.
-type Jobs = (Vec<Job>, Arc<View>);
+impl Job {
+    /// The same without its record.
+    fn lightened(self) -> Self {
+        match self {
+            Self::Record(record) => Self::Named(record.id()),
+            other => other,
+        }
+    }
+}
 
 /// The index and how far it is.
 #[derive(Debug)]
@@ -44,7 +54,7 @@ pub struct Indexer {
     index: RwLock<Index>,
     /// Content hash → memory, to answer the same text with the same memory.
     known: Mutex<BTreeMap<[u8; 16], RecordId>>,
-    queue: mpsc::Sender<Jobs>,
+    queue: Arc<Queue>,
     promised: AtomicU64,
     done: watch::Sender<u64>,
     filled: watch::Sender<bool>,
@@ -62,7 +72,8 @@ struct Bench {
 impl Indexer {
     /// Starts the thread, which first reads what `view` holds.
     pub fn start(view: Arc<View>) -> std::io::Result<Arc<Self>> {
-        let (queue, jobs) = mpsc::channel(QUEUE);
+        let queue = Arc::new(Queue::default());
+        let jobs = queue.clone();
         let indexer = Arc::new(Self {
             index: RwLock::default(),
             known: Mutex::default(),
@@ -76,13 +87,12 @@ impl Indexer {
         std::thread::Builder::new()
             .name("indexer".into())
             .spawn(move || {
-                let mut jobs = jobs;
                 let mut bench = Bench::default();
                 if let Some(indexer) = weak.upgrade() {
-                    indexer.fill(&view, &mut bench, &mut jobs);
+                    indexer.fill(&view, &mut bench);
                 }
                 drop(view);
-                while let Some((some, view)) = jobs.blocking_recv() {
+                while let Some((some, view)) = jobs.wait() {
                     let Some(indexer) = weak.upgrade() else { break };
                     indexer.work(some, &view, &mut bench);
                 }
@@ -96,14 +106,9 @@ impl Indexer {
         self.promised.fetch_add(jobs as u64, Ordering::AcqRel);
     }
 
-    /// Hands over jobs that were promised. Waits while the queue is full.
-    pub async fn submit(&self, mut jobs: Vec<Job>, view: &Arc<View>) {
-        while !jobs.is_empty() {
-            let rest = jobs.split_off(jobs.len().min(HANDFUL));
-            // The receiver ends only with the process.
-            let _ = self.queue.send((jobs, view.clone())).await;
-            jobs = rest;
-        }
+    /// Hands over jobs that were promised. Waits while very many wait.
+    pub async fn submit(&self, jobs: Vec<Job>, view: &Arc<View>) {
+        self.queue.push(jobs, view).await;
     }
 
     /// Waits until everything promised so far is in the index, at most `patience`. False if it is
@@ -161,7 +166,7 @@ impl Indexer {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn fill(&self, view: &Arc<View>, bench: &mut Bench, jobs: &mut mpsc::Receiver<Jobs>) {
+    fn fill(&self, view: &Arc<View>, bench: &mut Bench) {
         let mut from = Vec::new();
         loop {
             let mut chunk = Vec::with_capacity(CHUNK);
@@ -190,7 +195,7 @@ impl Indexer {
                 }
                 self.take(&record, view, bench);
             }
-            while let Ok((some, view)) = jobs.try_recv() {
+            while let Some((some, view)) = self.queue.try_take() {
                 self.work(some, &view, bench);
             }
         }
@@ -213,6 +218,14 @@ impl Indexer {
                 }
                 self.take(&record, view, bench);
             }
+            Job::Named(id) => match log::record_by_id(&view.snapshot, &id) {
+                Ok(Some(record)) => self.work_at(Job::Record(record), view, bench),
+                // Cut off or withdrawn since; the job that says so waits behind this one.
+                Ok(None) => {}
+                Err(why) => {
+                    tracing::warn!(target: "aquifer::recall", %why, "a memory is not in the recall index");
+                }
+            },
             Job::Gone(ids) => {
                 for id in ids {
                     let memory = bench.revised.remove(&id).unwrap_or(id);
@@ -300,6 +313,12 @@ impl Indexer {
         if let Err(why) = index.insert(&entry) {
             tracing::warn!(target: "aquifer::recall", %why, "a memory is not in the recall index");
         }
+    }
+}
+
+impl Drop for Indexer {
+    fn drop(&mut self) {
+        self.queue.close();
     }
 }
 

@@ -120,7 +120,7 @@ pub enum Message {
         /// The first cell's number.
         start: u64,
         /// With the first cells: what tells how many more it will take.
-        gauge: Option<Gauge>,
+        gauge: Option<Box<Gauge>>,
         /// The cells.
         cells: Vec<Cell>,
     },
@@ -287,7 +287,7 @@ impl Message {
             } => {
                 head(5, 3)?;
                 e.encode(topic)?.u64(*nonce)?.u64(*start)?;
-                e.bytes(&packed::gauge(gauge.as_ref()))?;
+                e.bytes(&packed::gauge(gauge.as_deref()))?;
                 e.bytes(&packed::cells(cells))?.ok()
             }
             Self::MoreCells {
@@ -387,7 +387,7 @@ impl Message {
                 topic: d.decode()?,
                 nonce: d.u64()?,
                 start: d.u64()?,
-                gauge: packed::read_gauge(d.bytes()?)?,
+                gauge: packed::read_gauge(d.bytes()?)?.map(Box::new),
                 cells: packed::read_cells(d.bytes()?)?,
             },
             (4, 6) => Self::MoreCells {

@@ -26,5 +26,7 @@ mod liars;
 mod powers;
 #[path = "stories/receipts.rs"]
 mod receipts;
+#[path = "stories/serving.rs"]
+mod serving;
 #[path = "stories/times.rs"]
 mod times;

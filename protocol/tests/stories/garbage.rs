@@ -71,7 +71,7 @@ fn frames() -> (Hive, Index, Vec<Message>) {
             topic,
             nonce: 5,
             start: 0,
-            gauge: Some(Gauge([1; GAUGES])),
+            gauge: Some(Box::new(Gauge([1; GAUGES]))),
             cells,
         },
         Message::MoreCells {

@@ -245,9 +245,9 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
                 topic,
                 nonce,
                 start: 0,
-                gauge: Some(Gauge(core::array::from_fn(|i| {
+                gauge: Some(Box::new(Gauge(core::array::from_fn(|i| {
                     i as i16 - GAUGES as i16 / 2
-                }))),
+                })))),
                 cells: cells(),
             },
         ),

@@ -83,7 +83,7 @@ impl Codings {
 #[derive(Debug)]
 pub(in crate::replica) struct Receiving {
     nonce: u64,
-    gauge: Option<Gauge>,
+    gauge: Option<Box<Gauge>>,
     cells: Vec<Cell>,
     /// How many were asked for, in all.
     asked: usize,
@@ -137,7 +137,7 @@ impl<S: Store> Replica<S> {
         let Some(coded) = self.codings.find(topic, nonce) else {
             return;
         };
-        let gauge = (sent == 0).then_some(coded.gauge);
+        let gauge = (sent == 0).then(|| Box::new(coded.gauge));
         let cells = coded.sketch.cells(sent + count)[sent..].to_vec();
         let message = Message::Cells {
             topic,
@@ -155,7 +155,7 @@ impl<S: Store> Replica<S> {
         topic: TopicId,
         nonce: u64,
         start: u64,
-        gauge: Option<Gauge>,
+        gauge: Option<Box<Gauge>>,
         cells: Vec<Cell>,
     ) {
         let Some(peer) = self.peers.get_mut(&from) else {
@@ -194,7 +194,10 @@ impl<S: Store> Replica<S> {
         }
         let coded = self.codings.find(topic, nonce).expect("just begun");
         let Some(found) = coded.sketch.decode(&got.cells) else {
-            let differing = got.gauge.map_or(0, |gauge| gauge.differing(&coded.gauge));
+            let differing = got
+                .gauge
+                .as_ref()
+                .map_or(0, |gauge| gauge.differing(&coded.gauge));
             let have = got.cells.len();
             let more = enough(have, differing).min(SYMBOLS_MAX) - have;
             got.asked = have + more.min(SYMBOLS_PER_MESSAGE_MAX);
