@@ -11,6 +11,7 @@ mod room;
 use crate::admission::Admission;
 use crate::api::Problem;
 use crate::clock::Clock;
+use crate::indexer::Job;
 use crate::net::{GossipVerdict, NetCommand, NetEvent};
 use crate::observer::Observer;
 use crate::store::{LOOK_EVERY, NodeStore, Room};
@@ -230,9 +231,13 @@ impl Driver {
                 Err(failure) => return Err(store_failed(&failure)),
             }
             self.publish();
+            let mut jobs = Vec::new();
             while let Some(output) = self.rigging.replica.poll_output() {
-                self.perform(output).await;
+                self.perform(output, &mut jobs).await;
             }
+            // Answers have left by now: nobody waits for the index to take its jobs.
+            let view = self.view();
+            self.rigging.observer.indexer.submit(jobs, &view).await;
         }
     }
 
@@ -339,7 +344,14 @@ impl Driver {
         *self.view.write().unwrap_or_else(PoisonError::into_inner) = view;
     }
 
-    async fn perform(&mut self, output: Output) {
+    fn view(&self) -> Arc<View> {
+        self.view
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    async fn perform(&mut self, output: Output, jobs: &mut Vec<Job>) {
         match output {
             Output::Send { to, message } => {
                 let frame = Bytes::from(message.to_bytes());
@@ -377,12 +389,8 @@ impl Driver {
                 }
             }
             Output::Event(event) => {
-                let view = self
-                    .view
-                    .read()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .clone();
-                let learnt = self.rigging.observer.on_event(event, &view).await;
+                let view = self.view();
+                let learnt = self.rigging.observer.on_event(event, &view, jobs);
                 if let Some(known) = learnt {
                     self.tell_net(known).await;
                 }

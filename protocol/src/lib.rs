@@ -38,6 +38,7 @@ pub mod body;
 pub mod certificate;
 pub mod decide;
 pub mod directory;
+mod envelope;
 pub mod event;
 pub mod identity;
 pub mod law;

@@ -102,6 +102,8 @@ pub struct Replica<S> {
     clock: Stamp,
     peers: BTreeMap<NodeId, Peer>,
     summaries: BTreeMap<TopicId, ([u8; 16], u32)>,
+    /// Topics coded for talks under way.
+    codings: converse::Codings,
     /// Logs from which records are on their way, so that no second peer is asked for the same.
     wanted: BTreeMap<LogKey, converse::Wanted>,
     /// Records whose body is missing or corrupt here.
@@ -204,6 +206,7 @@ impl<S: Store> Replica<S> {
             own,
             peers: BTreeMap::new(),
             summaries: BTreeMap::new(),
+            codings: converse::Codings::default(),
             wanted: BTreeMap::new(),
             repairs: BTreeSet::new(),
             scrubbed: None,

@@ -30,5 +30,7 @@ mod powers;
 mod receipts;
 #[path = "stories/rooms.rs"]
 mod rooms;
+#[path = "stories/serving.rs"]
+mod serving;
 #[path = "stories/times.rs"]
 mod times;

@@ -117,7 +117,20 @@ fn message_line(message: &Message) -> String {
         } => {
             format!("cells of {topic:?}: {} from {start}", cells.len())
         }
-        Message::MoreCells { topic, start, .. } => format!("more cells of {topic:?} from {start}"),
+        Message::MoreCells {
+            topic,
+            start,
+            count,
+            ..
+        } => {
+            format!("{count} more cells of {topic:?} from {start}")
+        }
+        Message::WantCoded { topic, wants, .. } => {
+            format!("wants {} coded logs of {topic:?}", wants.len())
+        }
+        Message::Told { topic, told, .. } => format!("tells of {} logs of {topic:?}", told.len()),
+        Message::MoreWaits => "more waits".to_owned(),
+        Message::GoOn => "go on".to_owned(),
         Message::WantItems { topic, hashes, .. } => {
             format!("wants {} items of {topic:?}", hashes.len())
         }

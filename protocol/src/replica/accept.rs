@@ -112,13 +112,7 @@ impl<S: Store> Replica<S> {
             let topic = label.topic.clone();
             return Err(RejectRecord::Denied(Denial::BodyLen { topic, len, max }));
         }
-        let logs = || {
-            self.logs
-                .of_topic(header.topic)
-                .nth(LOGS_PER_TOPIC_MAX)
-                .is_some()
-        };
-        if state.height == 0 && logs() {
+        if state.height == 0 && self.logs.count(header.topic) > LOGS_PER_TOPIC_MAX {
             return Err(RejectRecord::Full);
         }
         Ok(body)
@@ -281,12 +275,13 @@ impl<S: Store> Replica<S> {
         from: Option<NodeId>,
     ) {
         let header = record.header();
-        let kept = if self.keeps_body(record) {
+        let keeps = self.keeps_body(record);
+        let kept = if keeps {
             record.clone()
         } else {
             record.without_body()
         };
-        if record.carried().is_none() && self.keeps_body(record) {
+        if keeps && record.carried().is_none() {
             // The sender had no body, and we know of no reason yet. A tombstone may be on its way;
             // if not, somebody else has the body.
             self.repairs.insert((key, header.seq));

@@ -8,9 +8,7 @@ use crate::body::Body;
 use crate::decide::Denial;
 use crate::event::{Event, Reply};
 use crate::identity::NodeId;
-use crate::limits::{
-    ITEMS_PER_MESSAGE_MAX, RETENTION_EVERY, SCRUB_EVERY, SYNC_EVERY, SYNC_PEERS, WANT_PATIENCE,
-};
+use crate::limits::{ITEMS_PER_MESSAGE_MAX, RETENTION_EVERY, SCRUB_EVERY, SYNC_EVERY, SYNC_PEERS};
 use crate::log::{self, LogKey, LogState};
 use crate::record::RecordId;
 use crate::store::{Store, StoreFailure, Table};
@@ -106,15 +104,16 @@ impl<S: Store> Replica<S> {
 
     /// Offers every topic to a few peers drawn at random, and asks one for what is missing here.
     fn sync_round(&mut self) {
-        let (now, patience) = (self.now, WANT_PATIENCE);
+        let (now, peers) = (self.now, &self.peers);
         self.wanted
-            .retain(|_, wanted| wanted.is_fresh(now, patience));
+            .retain(|_, wanted| wanted.is_promised(now, peers.get(&wanted.peer)));
+        self.codings.forget(now);
         for topic in self.spoken_topics() {
             for peer in self.draw_partners(topic) {
                 self.offer(topic, peer);
             }
         }
-        self.peers.values_mut().for_each(|peer| peer.promised = 0);
+        self.peers.values_mut().for_each(|peer| peer.begin_round());
         self.ask_repairs();
     }
 

@@ -68,6 +68,8 @@ pub(crate) struct Traffic {
     pub(crate) by_name: BTreeMap<String, (usize, usize)>,
     /// What was said in meshes, by how many hops.
     pub(crate) gossip: usize,
+    /// Bytes of records' envelopes and bodies among them.
+    pub(crate) content: usize,
 }
 
 impl Traffic {
@@ -80,7 +82,13 @@ impl Traffic {
         self.by_name.get(name).map_or(0, |(count, _)| *count)
     }
 
-    /// All bytes that are not records.
+    /// All bytes but those of the records themselves.
+    pub(crate) fn beside_records(&self) -> usize {
+        let all: usize = self.by_name.values().map(|(_, bytes)| bytes).sum();
+        all - self.content
+    }
+
+    /// All bytes that are not in messages of records.
     pub(crate) fn talk(&self) -> usize {
         let all: usize = self.by_name.values().map(|(_, bytes)| bytes).sum();
         all - self.bytes_of(&["Records"])
@@ -90,6 +98,12 @@ impl Traffic {
         let slot = self.by_name.entry(name_of(message)).or_default();
         slot.0 += 1;
         slot.1 += message.to_bytes().len();
+        if let Message::Records { runs, .. } = message {
+            for record in runs.iter().flatten() {
+                let body = record.carried().map_or(0, |body| body.len());
+                self.content += record.envelope().len() + body;
+            }
+        }
     }
 }
 

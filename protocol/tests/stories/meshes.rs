@@ -191,6 +191,7 @@ fn nonsense_in_a_mesh_is_judged_and_ends_there() {
             topic: hive.topic("notes"),
             nonce: 1,
             start: 2,
+            count: 1,
         },
     ];
     for message in nonsense {
