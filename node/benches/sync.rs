@@ -7,7 +7,7 @@
 
 use aquifer_node::api::Remember;
 use aquifer_node::home::Home;
-use aquifer_node::store::RedbStore;
+use aquifer_node::store::NodeStore;
 use aquifer_node::{Node, Up, start};
 use aquifer_protocol::body::{Manifest, Memory};
 use aquifer_protocol::certificate::role;
@@ -34,7 +34,7 @@ fn main() {
 
 /// A store that remembers what was written to it, and how long it took.
 struct Watched {
-    store: RedbStore,
+    store: NodeStore,
     batches: Vec<Batch>,
     took: Duration,
 }
@@ -43,7 +43,7 @@ impl Watched {
     fn at(folder: &Path) -> Self {
         let home = Home::at(Some(folder.to_owned()));
         home.create().expect("a folder");
-        let store = RedbStore::open(&home).expect("opens").store;
+        let store = NodeStore::open(&home, None).expect("opens").store;
         Self {
             store,
             batches: Vec::new(),
@@ -135,8 +135,8 @@ fn side(root: &Keys, n: u8, store: Watched, now: Time) -> Side {
     let keys = Keys::from_secret(&[n; 32]);
     let member = member(root, &keys);
     let settings = Settings {
-        hive: HiveId(root.public()),
         member: Some(member.clone()),
+        ..Settings::new(HiveId(root.public()))
     };
     let seed = Seed::from_number(n.into());
     let mut replica = match Replica::open(keys, settings, store, seed, now) {
