@@ -34,6 +34,7 @@
 #![forbid(unsafe_code)]
 
 pub mod body;
+mod canonical;
 pub mod certificate;
 pub mod decide;
 mod envelope;
