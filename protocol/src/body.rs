@@ -6,6 +6,7 @@
 //!
 //! Not here: the fold from records to a memory as users see it (the `crdt` crate).
 
+use crate::canonical::encodes_to;
 use crate::certificate::{Chain, Member, OpenChain};
 use crate::identity::HiveId;
 use crate::limits::{
@@ -289,8 +290,7 @@ impl Body {
 
 fn parse<'b, T: Decode<'b, ()> + Encode<()>>(bytes: &'b [u8]) -> Result<T, OpenBody> {
     let value: T = minicbor::decode(bytes).map_err(|_| OpenBody::Malformed)?;
-    let again = minicbor::to_vec(&value).expect("a vector takes any encoding");
-    if again == bytes {
+    if encodes_to(&value, bytes) {
         Ok(value)
     } else {
         Err(OpenBody::Malformed)

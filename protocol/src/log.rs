@@ -226,7 +226,8 @@ impl Logs {
 
     /// Remembers where `key` stands, and stages it.
     pub fn set<S: Store>(&mut self, store: &mut Staged<S>, key: LogKey, state: LogState) {
-        let bytes = minicbor::to_vec(state).expect("a vector takes any encoding");
+        let mut bytes = Vec::with_capacity(128);
+        minicbor::encode(state, &mut bytes).expect("a vector takes any encoding");
         store.put(Table::Logs, key.to_bytes(), bytes);
         self.keep(key, state);
     }

@@ -8,6 +8,7 @@
 //! Not here: what a body says (`body`), whether the writer may write (`law`, `decide`).
 
 use crate::body::Kind;
+use crate::canonical::encodes_to;
 use crate::envelope;
 use crate::identity::{AgentId, Keys, NodeId, digest, id32, verify};
 use crate::limits::{BODY_BYTES_MAX, ENVELOPE_BYTES_MAX};
@@ -136,7 +137,8 @@ impl Record {
         header.version = 1;
         header.body_len = body.len() as u32;
         header.body_hash = digest("aquifer/body/1", &[&carried]);
-        let payload = minicbor::to_vec(&header).expect("a vector takes any encoding");
+        let mut payload = Vec::with_capacity(ENVELOPE_BYTES_MAX);
+        minicbor::encode(&header, &mut payload).expect("a vector takes any encoding");
         let signature = keys.sign(&envelope::signed_bytes(&payload));
         let envelope = envelope::close(&payload, &signature);
         Ok(Self(Arc::new(Inner {
@@ -181,9 +183,8 @@ impl Record {
         }
         let (payload, _) = envelope::open(envelope).ok_or(OpenRecord::Malformed)?;
         let header: Header = minicbor::decode(payload).map_err(|_| OpenRecord::Malformed)?;
-        let again = minicbor::to_vec(&header).expect("a vector takes any encoding");
         // The last place of all has no next: no log gets there, and a height is a place more.
-        if header.version != 1 || again != payload || header.seq == Seq::MAX {
+        if header.version != 1 || !encodes_to(&header, payload) || header.seq == Seq::MAX {
             return Err(OpenRecord::Malformed);
         }
         if let Some(body) = body {

@@ -327,7 +327,10 @@ mod tests {
         let told: BTreeMap<_, _> = found
             .iter()
             .map(|(short, apart)| {
-                let log = here.log(*short).or(there.log(*short)).map(|key| key.log.0);
+                let log = here
+                    .log(*short)
+                    .or_else(|| there.log(*short))
+                    .map(|key| key.log.0);
                 (log, here.their_height(*short, *apart))
             })
             .collect();

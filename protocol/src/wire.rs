@@ -256,7 +256,11 @@ impl Message {
     /// # Panics
     /// On [`Message::Unknown`], which nobody sends.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut e = Encoder::new(Vec::new());
+        let room = match self {
+            Self::Records { runs, .. } => runs.iter().flatten().map(Record::wire_len).sum(),
+            _ => 0,
+        };
+        let mut e = Encoder::new(Vec::with_capacity(room + 128));
         self.write(&mut e).expect("a vector takes any encoding");
         e.into_writer()
     }
