@@ -14,6 +14,7 @@ mod admission;
 mod admit;
 mod asks;
 mod behaviour;
+mod calls;
 mod dialing;
 mod gated;
 mod streams;
@@ -24,6 +25,7 @@ mod translate;
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p::Multiaddr;
@@ -33,6 +35,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use admit::ADMIT_BYTES_MAX;
+pub use calls::{
+    ANSWER_BYTES_MAX, CALL_PATIENCE_MAX, CALLS_MAX, CallPeer, Called, QUESTION_BYTES_MAX,
+};
 pub use dialing::ADDRESSES_PER_PEER_MAX;
 pub use streams::{FRAME_BYTES_MAX, QUEUE_BYTES_MAX, QUEUE_FRAMES_MAX, ReadFrame};
 
@@ -105,6 +110,22 @@ pub enum NetCommand {
         request: Vec<u8>,
         /// Where the answer goes.
         reply: oneshot::Sender<Result<Vec<u8>, AskPeer>>,
+    },
+    /// Ask a peer that is up one question over `/aquifer/ask/1`.
+    Call {
+        /// The peer.
+        to: NodeKey,
+        /// The question, at most `QUESTION_BYTES_MAX` bytes.
+        request: Vec<u8>,
+        /// How long to wait, at most `CALL_PATIENCE_MAX`.
+        patience: Duration,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<Vec<u8>, CallPeer>>,
+    },
+    /// From now on peers' questions go to this channel; until then they are refused.
+    AnswerCalls {
+        /// Where to; it should have room for `CALLS_MAX`.
+        node: mpsc::Sender<Called>,
     },
     /// Take back our admission, stop all frames at once, and close the connections.
     Expel {

@@ -23,7 +23,7 @@ use libp2p::{
 };
 
 use super::gated::Gated;
-use super::{NetSettings, admit};
+use super::{NetSettings, admit, calls};
 
 /// Receive windows of one QUIC connection. A stream's window is smaller than the connection's, so
 /// that a stream nobody reads cannot starve ping and admission beside it.
@@ -63,6 +63,7 @@ pub(super) struct Behaviour {
     mdns: Toggle<mdns::tokio::Behaviour>,
     pub(super) admit: admit::Behaviour,
     pub(super) sync: Gated<libp2p_stream::Behaviour>,
+    pub(super) ask: Gated<calls::Behaviour>,
 }
 
 /// A swarm that listens nowhere yet, and the control of its frame streams.
@@ -97,6 +98,7 @@ pub(super) fn swarm(
         mdns: neighbours(settings.mdns, local)?.into(),
         admit: admit::behaviour(),
         sync: Gated::new(stream),
+        ask: Gated::new(calls::behaviour()),
     };
     let config = swarm::Config::with_tokio_executor()
         .with_idle_connection_timeout(IDLE_CONNECTION_TIMEOUT)

@@ -164,6 +164,12 @@ impl<B: NetworkBehaviour> Gated<B> {
         self.wake();
     }
 
+    /// The behaviour itself, to hand it work. What it says is routed as ever.
+    pub(super) fn inner_mut(&mut self) -> &mut B {
+        self.wake();
+        &mut self.inner
+    }
+
     /// Connections of the peer that `B` knows of.
     fn count(&self, peer: &PeerId) -> usize {
         self.links

@@ -9,6 +9,7 @@
 //!
 //! What libp2p reports is translated in `task/observe.rs`; binding is in `task/listening.rs`.
 
+mod calling;
 mod listening;
 mod observe;
 mod outbox;
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use super::admission::Peers;
 use super::asks::{Asks, Question};
 use super::behaviour::Behaviour;
+use super::calls::Calls;
 use super::dialing::Dialing;
 use super::streams::{Heard, Streams};
 use super::{
@@ -68,6 +70,7 @@ pub(super) struct Task {
     peers: Peers,
     dialing: Dialing,
     asks: Asks,
+    calls: Calls,
     hello: Option<Vec<u8>>,
     hellos: HashMap<OutboundRequestId, PeerId>,
     dials_asked: HashMap<ConnectionId, String>,
@@ -95,6 +98,7 @@ impl Task {
             peers: Peers::default(),
             dialing: Dialing::new(seeds, Instant::now()),
             asks: Asks::default(),
+            calls: Calls::default(),
             hello: None,
             hellos: HashMap::new(),
             dials_asked: HashMap::new(),
@@ -128,6 +132,7 @@ impl Task {
                     self.peers.opened(peer, stream, &self.streams);
                 }
                 Some(heard) = self.streams.heard.recv(), if hungry => self.hear(heard),
+                Some(answered) = self.calls.next_answer() => self.answer_call(answered),
                 now = beat.tick() => self.beat(now),
             }
         }
@@ -179,6 +184,13 @@ impl Task {
                     reply,
                 });
             }
+            NetCommand::Call {
+                to,
+                request,
+                patience,
+                reply,
+            } => self.call(&to, request, patience, reply),
+            NetCommand::AnswerCalls { node } => self.calls.answered_by(node),
             NetCommand::Expel { peer } => self.expel(&peer),
             NetCommand::Snapshot { reply } => {
                 let _ = reply.send(self.snapshot());
@@ -288,6 +300,7 @@ impl Task {
         };
         self.dialing.forget(peer);
         self.swarm.behaviour_mut().sync.revoke(peer);
+        self.swarm.behaviour_mut().ask.revoke(peer);
         self.outbox.drop_frames_of(key);
         if self.peers.get_mut(&peer).is_some_and(|entry| entry.expel()) {
             self.outbox.push(NetEvent::Down { peer: *key });
@@ -324,6 +337,7 @@ impl Task {
 
     /// What is due by time alone.
     fn beat(&mut self, now: Instant) {
+        self.calls.expire(now);
         let swarm = &self.swarm;
         for opts in self.dialing.due(now, |peer| swarm.is_connected(peer)) {
             self.dial(opts);

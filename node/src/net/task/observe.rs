@@ -17,6 +17,7 @@ impl Task {
     pub(super) fn observe(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Admit(event)) => self.observe_admit(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Ask(event)) => self.observe_call(event),
             SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) => self.observe_ping(event),
             SwarmEvent::Behaviour(BehaviourEvent::Mdns(event)) => self.observe_mdns(event),
             SwarmEvent::ConnectionEstablished {
@@ -187,6 +188,7 @@ impl Task {
         if verdict.admit {
             entry.admit();
             self.swarm.behaviour_mut().sync.attach(peer);
+            self.swarm.behaviour_mut().ask.attach(peer);
             self.settle(peer);
         }
         // The peer may have hung up meanwhile; that is its loss.
@@ -220,6 +222,7 @@ impl Task {
             return;
         }
         self.swarm.behaviour_mut().sync.open(peer);
+        self.swarm.behaviour_mut().ask.open(peer);
         if let Some((key, addr)) = self.peers.settle(peer, &self.streams) {
             self.dialing.admitted(peer);
             self.outbox.push(NetEvent::Up { peer: key, addr });
