@@ -8,6 +8,7 @@
 
 pub mod admission;
 pub mod api;
+pub mod ask;
 pub mod cli;
 pub mod client;
 pub mod clock;

@@ -28,7 +28,12 @@ impl Task {
             _ if length > QUESTION_BYTES_MAX => CallPeer::TooLong { length },
             Some(peer) if self.calls.has_room(&peer) => {
                 let until = Instant::now() + patience.min(CALL_PATIENCE_MAX);
-                let id = self.swarm.behaviour_mut().ask.inner_mut().send_request(&peer, request);
+                let id = self
+                    .swarm
+                    .behaviour_mut()
+                    .ask
+                    .inner_mut()
+                    .send_request(&peer, request);
                 return self.calls.sent(id, peer, until, reply);
             }
             Some(_) => CallPeer::Busy,
@@ -52,7 +57,12 @@ impl Task {
                     return;
                 };
                 if let Err(channel) = self.calls.take(key, request, channel) {
-                    let _ = self.swarm.behaviour_mut().ask.inner_mut().send_response(channel, Vec::new());
+                    let _ = self
+                        .swarm
+                        .behaviour_mut()
+                        .ask
+                        .inner_mut()
+                        .send_response(channel, Vec::new());
                 }
             }
             Event::Message {
@@ -78,6 +88,11 @@ impl Task {
         let Answered {
             channel, answer, ..
         } = answered;
-        let _ = self.swarm.behaviour_mut().ask.inner_mut().send_response(channel, answer);
+        let _ = self
+            .swarm
+            .behaviour_mut()
+            .ask
+            .inner_mut()
+            .send_response(channel, answer);
     }
 }
