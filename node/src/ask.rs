@@ -11,6 +11,7 @@
 //! (`memory::ask`).
 
 use crate::recall::{Mode, Statistics, TermCount};
+use aquifer_protocol::limits::{BODY_BYTES_MAX, ENVELOPE_BYTES_MAX};
 use aquifer_protocol::{NodeId, RecordId, TopicId};
 use minicbor::{Decode, Decoder, Encode, bytes::ByteVec};
 
@@ -26,15 +27,28 @@ pub const TERM_BYTES_MAX: usize = 64;
 /// The most hits of one answer.
 pub const HITS_PER_ANSWER_MAX: usize = 128;
 /// The most versions in conflict that travel with a hit.
-pub const CONFLICTS_PER_HIT_MAX: usize = 4;
+pub const CONFLICTS_PER_HIT_MAX: usize = 2;
 /// The most peers of one answer.
 pub const PEERS_PER_ANSWER_MAX: usize = 1_024;
 /// Answers are filled up to so many bytes: one hit more still fits what the network carries.
 pub const ANSWER_BYTES_FILL: usize = 180 * 1024;
 
+/// Reasons why topics are kept are given until they reach so many bytes; the rules always are.
+pub const REASONS_BYTES_FILL: usize = 44 * 1024;
+
+/// The longest hit there can be, in bytes.
+const HIT_BYTES_MAX: usize =
+    (1 + CONFLICTS_PER_HIT_MAX) * (BODY_BYTES_MAX + ENVELOPE_BYTES_MAX + 64) + 512;
+
 const _: () = assert!(
-    ANSWER_BYTES_FILL + TOPICS_PER_QUESTION_MAX * 256 < crate::net::ANSWER_BYTES_MAX,
-    "hits filled to the brim and a refusal of every topic must fit an answer"
+    if ANSWER_BYTES_FILL > HIT_BYTES_MAX {
+        ANSWER_BYTES_FILL
+    } else {
+        HIT_BYTES_MAX
+    } + REASONS_BYTES_FILL
+        + TOPICS_PER_QUESTION_MAX * 64
+        < crate::net::ANSWER_BYTES_MAX,
+    "hits filled to the brim, or the longest alone, and a rule for every topic must fit an answer"
 );
 const _: () = assert!(
     TOPICS_PER_QUESTION_MAX * 34 + TERMS_MAX * (TERM_BYTES_MAX + 10) + 512

@@ -102,6 +102,11 @@ impl Tap {
     pub fn new(see: impl Fn(&NodeId, &[u8]) + Send + Sync + 'static) -> Self {
         Self(Arc::new(see))
     }
+
+    /// Shows it what leaves.
+    pub(crate) fn see(&self, to: &NodeId, bytes: &[u8]) {
+        (self.0)(to, bytes);
+    }
 }
 
 impl std::fmt::Debug for Tap {
