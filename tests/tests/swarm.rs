@@ -157,8 +157,53 @@ async fn a_reader_that_holds_nothing_recalls_what_the_holders_know_and_keeps_no_
     );
 }
 
-/// Topics that lie on different nodes are ranked together; a node that is down is missing and named,
-/// and the rest is an answer.
+/// What does not fit one answer comes in several, and in the same order.
+#[tokio::test(flavor = "multi_thread")]
+async fn long_memories_come_in_several_answers() {
+    let fleet = Fleet::default();
+    let a = fleet.founds("a", "eu").await;
+    let b = fleet.joins("b", &a, "eu").await;
+    for node in [&a, &b] {
+        node.meets(1).await;
+    }
+    // A topic that b may read and that a alone holds: of two nodes, the law names one.
+    let mut topic = None;
+    let a_name = a.memory().status().await.expect("up").node_id;
+    for number in 0..64 {
+        let name = format!("long-{number}");
+        creates(&a, &name, copies(&["eu"], 1)).await;
+        if holders(&a, &name).await == [a_name.clone()] {
+            topic = Some(name);
+            break;
+        }
+    }
+    let topic = topic.expect("one of 64 topics falls to a");
+    for number in 0..12 {
+        let text = format!("orchard {number} {}", "quince pear ".repeat(3_500));
+        a.remembers(&topic, &text).await;
+    }
+    learns(&b, &topic, 2).await;
+    let asked = |scope: &str| Recall {
+        query: "quince".into(),
+        topic: Some(topic.clone()),
+        scope: Some(scope.into()),
+        k: Some(12),
+        wait_ms: Some(5_000),
+        ..Recall::default()
+    };
+    let far = b.memory().recall(asked("auto")).await.expect("recalls");
+    let near = a.memory().recall(asked("local")).await.expect("recalls");
+    assert_eq!(near.results.len(), 12);
+    assert_eq!(texts(&far), texts(&near));
+    let bytes: usize = texts(&far).iter().map(|text| text.len()).sum();
+    assert!(
+        bytes > 256 * 1024,
+        "it would fit one answer: the test is void"
+    );
+    assert!(far.coverage.missing.is_empty(), "{:?}", far.coverage);
+}
+
+/// A node that is down is missing and named, and the rest is an answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partial_answer_says_whom_it_lacks() {
     let fleet = Fleet::default();

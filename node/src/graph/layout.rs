@@ -86,7 +86,8 @@ pub(super) fn of(graph: &Graph) -> Layout<'_> {
         };
         let ring = inner(nodes.len());
         for (at, node) in nodes.iter().enumerate() {
-            let turn = angle + TAU * at as f64 / nodes.len() as f64;
+            // Half a step on, so that two nodes stand across the way to the other regions.
+            let turn = angle + TAU * (at as f64 + 0.5) / nodes.len() as f64;
             let place = Point {
                 x: centre.x + ring * turn.cos(),
                 y: centre.y + ring * turn.sin(),

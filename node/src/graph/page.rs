@@ -21,15 +21,15 @@ const STYLE: &str = "\
 body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:76em;padding:0 1em;\
 background:var(--page);color:var(--ink)}\
 h1{font-size:1.4em;margin:0}p{color:var(--soft);margin:.3em 0 1em}\
-svg{width:100%;height:auto;max-height:80vh;background:var(--fill);border:1px solid var(--edge);\
+svg{display:block;margin:auto;width:100%;height:auto;max-height:80vh;background:var(--fill);border:1px solid var(--edge);\
 border-radius:12px}\
 text{font:12px system-ui,sans-serif;fill:var(--ink);text-anchor:middle}\
 .region{fill-opacity:.1;stroke-opacity:.45;stroke-width:1.5}\
 .name{font-size:15px;font-weight:600}\
 .link{stroke:var(--line);stroke-opacity:.75;fill:none}.relayed{stroke-dasharray:7 5}\
 .rtt{font-size:11px;fill:var(--soft);paint-order:stroke;stroke:var(--fill);stroke-width:4px}\
-.node{stroke:var(--fill);stroke-width:2}.down{fill:var(--fill)!important;stroke:var(--soft);\
-stroke-dasharray:3 3}.here{stroke:var(--ink);stroke-width:3}\
+.node{stroke:var(--fill);stroke-width:2}.down{fill:var(--fill)!important;stroke:var(--soft)!important;\
+stroke-dasharray:3 3}.here{stroke:var(--ink)!important;stroke-width:4}\
 .label{font-size:11px;paint-order:stroke;stroke:var(--fill);stroke-width:4px}\
 table{border-collapse:collapse;margin:1.5em 0;width:100%}\
 td,th{text-align:left;padding:.25em 1em .25em 0;border-bottom:1px solid var(--edge);\
@@ -44,12 +44,17 @@ pub fn page(graph: &Graph) -> String {
          <meta name=viewport content=\"width=device-width\">\
          <title>Aquifer: the swarm</title><style>{STYLE}{}</style>\
          <h1>The swarm, as seen from {}</h1>\
-         <p>{up} of {} nodes up in {} regions · {} links · {} of {} peers told theirs · {}</p>",
+         <p>{up} of {} nodes up in {} regions · {} {} · {} of {} peers told theirs · {}</p>",
         hues(layout.clusters.len()),
         escaped(short(&graph.here)),
         graph.nodes.len(),
         layout.clusters.len(),
         graph.links.len(),
+        if graph.links.len() == 1 {
+            "link"
+        } else {
+            "links"
+        },
         graph.answered,
         graph.asked,
         moment::rfc3339(graph.at),
@@ -76,8 +81,11 @@ fn hues(regions: usize) -> String {
 fn picture(out: &mut String, graph: &Graph, layout: &Layout<'_>) {
     let _ = write!(
         out,
-        "<svg viewBox=\"0 0 {:.0} {:.0}\" role=img aria-label=\"Nodes by region and their links\">",
-        layout.width, layout.height
+        "<svg viewBox=\"0 0 {:.0} {:.0}\" style=\"max-width:{:.0}px\" role=img \
+         aria-label=\"Nodes by region and their links\">",
+        layout.width,
+        layout.height,
+        1.5 * layout.width
     );
     for (number, cluster) in layout.clusters.iter().enumerate() {
         let Point { x, y } = cluster.centre;
@@ -122,7 +130,8 @@ fn picture(out: &mut String, graph: &Graph, layout: &Layout<'_>) {
         if label.is_empty() || !(all || own) {
             continue;
         }
-        let (x, y) = ((a.x + b.x) / 2.0, (a.y + b.y) / 2.0 + 4.0);
+        // Not in the middle, where links that cross meet.
+        let (x, y) = (a.x + 0.4 * (b.x - a.x), a.y + 0.4 * (b.y - a.y) + 4.0);
         let _ = write!(out, "<text class=rtt x={x:.1} y={y:.1}>{label}</text>");
     }
     for node in &graph.nodes {
@@ -131,11 +140,17 @@ fn picture(out: &mut String, graph: &Graph, layout: &Layout<'_>) {
         };
         let here = if node.node == graph.here { " here" } else { "" };
         let down = if node.up { "" } else { " down" };
-        let below = y + 27.0;
+        // Names stand away from the links within the region.
+        let centre = layout.clusters[*cluster].centre.y;
+        let beside = if *y < centre - 1.0 {
+            y - 19.0
+        } else {
+            y + 27.0
+        };
         let _ = write!(
             out,
             "<circle class=\"node r{cluster}{here}{down}\" cx={x:.1} cy={y:.1} r=12>\
-             <title>{}\n{}\n{}</title></circle><text class=label x={x:.1} y={below:.1}>{}</text>",
+             <title>{}\n{}\n{}</title></circle><text class=label x={x:.1} y={beside:.1}>{}</text>",
             escaped(&node.node),
             escaped(&node.region),
             escaped(&node.roles.join(", ")),

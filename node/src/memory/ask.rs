@@ -13,6 +13,7 @@ use crate::ask::{
     Answer, Best, Carried, Found, HITS_PER_ANSWER_MAX, Kept, Question, Sought,
     TOPICS_PER_QUESTION_MAX, Tally,
 };
+use crate::clock::Stopwatch;
 use crate::names;
 use crate::net::{CALL_PATIENCE_MAX, CALLS_MAX, CallPeer, NetCommand};
 use crate::recall::{Hit, Mode, Statistics, Union};
@@ -26,7 +27,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 /// The most nodes that one question goes to; half of what the network carries, so that two may ask.
 const NODES_ASKED_MAX: usize = CALLS_MAX / 2;
@@ -125,7 +125,7 @@ impl Memory {
             gathered.failed.insert(*node, why.to_owned());
             false
         });
-        let began = Instant::now();
+        let watch = Stopwatch::start();
         // Whoever is slow to count is not waited for twice.
         if !wanted.sought.terms.is_empty() {
             let counted = self.count_all(&asking, &wanted.sought, patience / 2).await;
@@ -141,7 +141,7 @@ impl Memory {
                 }
             }
         }
-        let left = patience.saturating_sub(began.elapsed());
+        let left = watch.left(patience);
         let total = union.total();
         self.search_all(view, &asking, wanted, &total, left, &mut gathered)
             .await;
@@ -191,7 +191,7 @@ impl Memory {
         gathered: &mut Gathered,
     ) {
         let mut calls = JoinSet::new();
-        let until = Instant::now() + patience;
+        let watch = Stopwatch::start();
         for (node, topics) in asking {
             for topics in topics.chunks(TOPICS_PER_QUESTION_MAX) {
                 let sought = about(&wanted.sought, topics);
@@ -202,7 +202,11 @@ impl Memory {
                     skip: 0,
                 };
                 let (memory, node) = (self.clone(), *node);
-                calls.spawn(async move { memory.search_one(node, sought, best, until).await });
+                calls.spawn(async move {
+                    memory
+                        .search_one(node, sought, best, (watch, patience))
+                        .await
+                });
             }
         }
         while let Some(Ok((node, sought, pages))) = calls.join_next().await {
@@ -240,13 +244,12 @@ impl Memory {
         node: NodeId,
         sought: Sought,
         mut best: Best,
-        until: Instant,
+        (watch, patience): (Stopwatch, Duration),
     ) -> (NodeId, Sought, Result<(Vec<Found>, Vec<Kept>), String>) {
         let mut hits: Vec<Found> = Vec::new();
         for _ in 0..PAGES_MAX {
-            let left = until.saturating_duration_since(Instant::now());
             let question = Question::Search(sought.clone(), best.clone());
-            let (found, more, kept) = match self.put(node, &question, left).await {
+            let (found, more, kept) = match self.put(node, &question, watch.left(patience)).await {
                 Ok(Answer::Found(found, more, kept)) => (found, more, kept),
                 Ok(_) => {
                     let why = "its answer does not fit the question".to_owned();

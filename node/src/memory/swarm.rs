@@ -3,7 +3,7 @@
 use super::{Memory, not_found};
 use crate::api::{Graph, GraphLink, GraphNode, PeerView, Ping, Pinged, Problem};
 use crate::ask::{Answer, Neighbour, Question};
-use crate::clock;
+use crate::clock::{self, Stopwatch};
 use crate::config::parse_region;
 use crate::names;
 use crate::net::{CALL_PATIENCE_MAX, NetSnapshot, PeerLine};
@@ -13,7 +13,6 @@ use aquifer_protocol::{Member, NodeId, TopicId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 const PINGS: usize = 4;
 const PINGS_MAX: usize = 100;
@@ -43,10 +42,10 @@ impl Memory {
         let mut last = None;
         for _ in 0..count {
             let nonce = u64::from_be_bytes(clock::entropy());
-            let began = Instant::now();
+            let watch = Stopwatch::start();
             match self.put(node, &Question::Ping(nonce), patience).await {
                 Ok(Answer::Pong(back)) if back == nonce => {
-                    rtts_ms.push(began.elapsed().as_secs_f64() * 1_000.0);
+                    rtts_ms.push(watch.elapsed().as_secs_f64() * 1_000.0);
                 }
                 Ok(_) => {}
                 Err(problem) if problem.exit == 4 => return Err(problem),

@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use super::NodeKey;
 
 /// The protocol's name on the wire.
-const ASK_PROTOCOL: StreamProtocol = StreamProtocol::new("/aquifer/ask/1");
+pub(super) const ASK_PROTOCOL: StreamProtocol = StreamProtocol::new("/aquifer/ask/1");
 
 /// Longest question, bytes.
 pub const QUESTION_BYTES_MAX: usize = 16 * 1024;
