@@ -2,7 +2,7 @@
 //!
 //! A message is a `minicbor` array `[version, [type, [fields…]]]`, canonical: what is read must encode
 //! to the same bytes again. A question of a type or a version that this node does not know is answered
-//! with a refusal that says so. Spec: `docs/protocol.md` §8.
+//! with a refusal that says so. Spec: `docs/protocol.md` §7.
 //!
 //! Every memory found travels as the signed record it stands in, so its text, topic, author, writer
 //! and stamp are checked by the asker and are not the answerer's word. Its counts are.

@@ -8,11 +8,12 @@
 //! Not here: what the routes are (`surface`), how answers are printed (`cli`).
 
 mod lines;
+mod swarm;
 
 use crate::api::{
-    Explain, Explained, Finding, Forget, Forgotten, Graph, Invite, Invited, List, Listed,
-    MemoryView, NewTopic, PeerView, Ping, Pinged, PolicyView, Problem, Recall, Recalled, Remember,
-    Remembered, Status, TopicView, VersionView,
+    Explain, Explained, Finding, Forget, Forgotten, Invite, Invited, List, Listed, MemoryView,
+    NewTopic, PolicyView, Problem, Recall, Recalled, Remember, Remembered, Status, TopicView,
+    VersionView,
 };
 use crate::home::Home;
 use crate::surface::problem::problem_of;
@@ -195,32 +196,6 @@ impl Client {
     /// As [`Client::remember`].
     pub async fn status(&self) -> Result<Status, Problem> {
         self.ask("/v1/status").await
-    }
-
-    /// The nodes it is connected to, and the members that it is not connected to.
-    ///
-    /// # Errors
-    /// As [`Client::remember`].
-    pub async fn peers(&self) -> Result<Vec<PeerView>, Problem> {
-        self.ask("/v1/peers").await
-    }
-
-    /// Who is connected to whom.
-    ///
-    /// # Errors
-    /// As [`Client::remember`].
-    pub async fn graph(&self) -> Result<Graph, Problem> {
-        self.ask("/v1/graph").await
-    }
-
-    /// Asks a node whether it is there.
-    ///
-    /// # Errors
-    /// As [`Client::remember`]; `not_found`, `not_connected`.
-    pub async fn ping(&self, request: &Ping) -> Result<Pinged, Problem> {
-        let each = request.wait_ms.unwrap_or(WAIT_MS);
-        let wait = each.saturating_mul(request.count.unwrap_or(1) as u64);
-        self.waiting(wait, Method::POST, "/v1/ping", request).await
     }
 
     /// What is wrong with the node.

@@ -205,6 +205,13 @@ impl View {
         }
     }
 
+    /// Whether a tombstone known here names this record. What cannot be read counts as one.
+    pub fn is_buried(&self, topic: TopicId, id: &RecordId) -> bool {
+        let key = log::tombstone_key(topic, id);
+        let found = self.snapshot.get(Table::Tombstones, &key);
+        !matches!(found, Ok(None))
+    }
+
     /// One version of a memory, for people.
     pub fn version(&self, version: &Version) -> VersionView {
         let header = version.record.header();

@@ -3,7 +3,7 @@
 //! In two rounds under one deadline: first every node that is asked tells its statistics; then each
 //! finds its best by the union of them, and so all score alike. What comes back is checked: a hit
 //! counts only as a record that its writer signed and was allowed to write, of a topic that was asked
-//! about. Nothing of it is kept: it goes to whoever asked, and neither to the store nor to the index.
+//! about, that no tombstone known here names. Nothing of it is kept: it goes to whoever asked, and neither to the store nor to the index.
 //!
 //! A node that does not answer is missing from the answer, and said to be.
 
@@ -324,6 +324,11 @@ fn opened(view: &View, sought: &Sought, id: RecordId, carried: &Carried) -> Opti
         _ => false,
     };
     if !is_version || !sought.topics.contains(&header.topic) {
+        return None;
+    }
+    // A holder that has not heard of an erasure yet brings nothing back.
+    let buried = |id: &RecordId| view.is_buried(header.topic, id);
+    if buried(&id) || buried(&record.id()) {
         return None;
     }
     let member = view.law.certificate(&header.cap_hash)?;

@@ -119,10 +119,6 @@ fn five_nodes_rank_as_one_that_holds_all_and_local_scores_put_together_do_not() 
         }
     }
     let questions = ASKED.len() * 3;
-    eprintln!(
-        "FIGURES differ {differ} of {questions}, mrr {:?}, sizes {least}..{most}",
-        ranks.map(|r| r / questions as f32)
-    );
     assert!(
         differ * 2 > questions,
         "only {differ} of {questions} differ: the comparison would be void"
