@@ -10,6 +10,8 @@
 mod answer;
 mod ask;
 mod govern;
+#[cfg(test)]
+mod liars;
 mod recall;
 mod refusal;
 mod remember;

@@ -52,11 +52,11 @@ fn row(peer: &PeerView) -> Vec<String> {
         (false, None) => "never".to_owned(),
     };
     let shared = peer.agrees.len() + peer.differs.len();
-    let topics = match (peer.up, &peer.differs[..]) {
-        (false, _) => "-".to_owned(),
-        (true, []) => format!("{shared} agree"),
-        (true, [one]) => format!("{}/{shared} agree, not {one}", peer.agrees.len()),
-        (true, [one, ..]) => format!("{}/{shared} agree, not {one}, …", peer.agrees.len()),
+    let topics = match &peer.differs[..] {
+        _ if !peer.up || shared == 0 => "-".to_owned(),
+        [] => format!("{shared} agree"),
+        [one] => format!("{}/{shared} agree, not {one}", peer.agrees.len()),
+        [one, ..] => format!("{}/{shared} agree, not {one}, …", peer.agrees.len()),
     };
     vec![
         short(&peer.node),

@@ -48,7 +48,7 @@ impl Memory {
     }
 
     /// What this node tells `from`.
-    async fn answer(&self, from: NodeId, request: &[u8]) -> Answer {
+    pub(super) async fn answer(&self, from: NodeId, request: &[u8]) -> Answer {
         let question = match Question::open(request) {
             Ok(question) => question,
             Err(why) => {

@@ -165,7 +165,12 @@ impl Memory {
         for (topic, holders) in holders {
             let is_asked = match reach {
                 Reach::Local => false,
-                Reach::Auto => !holders.contains(&me) && !self.has_some(*topic),
+                // Who wrote there and is not to hold it keeps it in step too, once it has met a holder.
+                Reach::Auto => {
+                    let agrees = |node| self.inner.observed.agreed(*topic, node).is_some();
+                    let in_step = self.has_some(*topic) && holders.iter().any(agrees);
+                    !holders.contains(&me) && !in_step
+                }
                 Reach::Swarm => true,
             };
             for node in holders.iter().filter(|node| is_asked && **node != me) {
