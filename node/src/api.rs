@@ -7,6 +7,7 @@
 //! Not here: how a request is carried out (`memory`), how it is spelt on a door (`surface`, `cli`).
 
 mod govern;
+mod swarm;
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ pub use govern::{
     Explain, Explained, Invite, Invited, NewTopic, PeerView, PolicyView, Status, StoreView,
     TopicView,
 };
+pub use swarm::{Graph, GraphLink, GraphNode, Missing, Ping, Pinged};
 
 /// The topic a memory goes to when none is named.
 pub const DEFAULT_TOPIC: &str = "notes";
@@ -127,7 +129,11 @@ pub struct Recall {
     pub as_of: Option<u64>,
     /// `auto` (default), `lexical` or `semantic`.
     pub mode: Option<String>,
-    /// How long to wait for peers to agree, in milliseconds; 0 if absent.
+    /// `local` asks no other node, `swarm` every one that is to hold the topics asked about; `auto`
+    /// (default) only where this node does not hold a topic itself.
+    pub scope: Option<String>,
+    /// How long to wait, in milliseconds: for peers to agree (0 if absent), and for the answers of
+    /// nodes that are asked (2,000 if absent).
     pub wait_ms: Option<u64>,
     /// Stop before the texts exceed about this many tokens.
     pub budget_tokens: Option<usize>,
@@ -222,10 +228,11 @@ pub struct VersionView {
 pub struct Coverage {
     /// Nodes known to hold what was asked about, this one included.
     pub asked: usize,
-    /// Of these, nodes whose logs are known to equal ours, this one included.
+    /// Of these, nodes whose knowledge is in the answer: this one, those whose logs are known to equal
+    /// ours, and those that answered the question themselves.
     pub answered: usize,
     /// The others.
-    pub missing: Vec<NodeName>,
+    pub missing: Vec<Missing>,
 }
 
 /// List memories, newest first.

@@ -9,11 +9,13 @@
 
 mod daemon;
 mod governing;
+mod graph;
 mod human;
 mod import;
 mod memories;
 mod meta;
 mod output;
+mod peers;
 mod shim;
 mod swarm;
 mod text;
@@ -121,8 +123,12 @@ enum Verb {
     Policy(governing::PolicyVerb),
     /// Show this node
     Status(swarm::StatusFlags),
-    /// Show the nodes it is connected to
+    /// Show the nodes it is connected to, and the members it is not
     Peers,
+    /// Ask a node whether it is there, and how far it is
+    Ping(peers::PingFlags),
+    /// Show the swarm: who is connected to whom
+    Graph(graph::GraphFlags),
     /// Look for what is wrong, and say what to do about it
     Doctor,
     /// Remember every line of a JSON lines file
@@ -234,6 +240,8 @@ impl Verb {
             Self::Policy(_) => "policy explain",
             Self::Status(_) => "status",
             Self::Peers => "peers",
+            Self::Ping(_) => "ping",
+            Self::Graph(_) => "graph",
             Self::Doctor => "doctor",
             Self::Import(_) => "import",
             Self::Export(_) => "export",
@@ -268,7 +276,9 @@ impl Verb {
             Self::Topic(verb) => governing::topic(context, verb).await?,
             Self::Policy(verb) => governing::policy(context, verb).await?,
             Self::Status(flags) => swarm::status(context, &flags).await?,
-            Self::Peers => swarm::peers(context).await?,
+            Self::Peers => peers::peers(context).await?,
+            Self::Ping(flags) => peers::ping(context, flags).await?,
+            Self::Graph(flags) => graph::graph(context, flags).await?,
             Self::Doctor => swarm::doctor(context).await?,
             Self::Import(flags) => import::import(context, flags).await?,
             Self::Config(_) => meta::paths(context),
@@ -299,6 +309,11 @@ mod tests {
             "remember text -t topic --durability quorum:2 --tag a --tag b --meta k=v --json",
             "add -",
             "recall query -t topic -k 3 --as-of 7d --wait 2s --json",
+            "recall query --swarm --require-all",
+            "recall query --scope local",
+            "ping abcd1234 -c 3 --json",
+            "graph --dot",
+            "graph --html f.html",
             "search query --since 2026-01-01 --mode lexical --budget 1200",
             "forget 00ff --receipts",
             "rm --topic t --dry-run --force",

@@ -8,6 +8,7 @@
 //! Not here: what the routes are (`surface`), how answers are printed (`cli`).
 
 mod lines;
+mod swarm;
 
 use crate::api::{
     Explain, Explained, Finding, Forget, Forgotten, Invite, Invited, List, Listed, MemoryView,

@@ -58,6 +58,27 @@ pub fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     (done, begun.elapsed())
 }
 
+/// How long something takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// Begins now.
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Since it began.
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    /// What is left of `patience`.
+    pub fn left(&self, patience: Duration) -> Duration {
+        patience.saturating_sub(self.elapsed())
+    }
+}
+
 /// What the wall clock says.
 pub fn wall() -> Time {
     let since = SystemTime::now()

@@ -130,6 +130,11 @@ impl Tap {
     pub fn new(see: impl Fn(Passing<'_>, &[u8]) + Send + Sync + 'static) -> Self {
         Self(Arc::new(see))
     }
+
+    /// Shows it what passes.
+    pub(crate) fn see(&self, passing: Passing<'_>, bytes: &[u8]) {
+        (self.0)(passing, bytes);
+    }
 }
 
 impl std::fmt::Debug for Tap {
@@ -399,8 +404,8 @@ impl Driver {
     }
 
     fn tap(&self, passing: Passing<'_>, frame: &[u8]) {
-        if let Some(Tap(see)) = &self.rigging.tap {
-            see(passing, frame);
+        if let Some(tap) = &self.rigging.tap {
+            tap.see(passing, frame);
         }
     }
 

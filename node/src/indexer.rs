@@ -4,7 +4,7 @@
 //! then follows the driver's jobs; [`Indexer::caught_up`] lets a reader wait until it has seen
 //! everything committed before the question was asked.
 
-use crate::recall::{Entry, Filter, Hit, Index, Mode};
+use crate::recall::{Entry, Filter, Hit, Index, Mode, Query, Statistics};
 use crate::view::View;
 use aquifer_crdt::memory::Fold;
 use aquifer_protocol::body::{Body, Memory};
@@ -134,6 +134,33 @@ impl Indexer {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .search(query, filter, mode, k)
+    }
+
+    /// Searches for a query made ready; see [`Index::find`].
+    pub fn find(
+        &self,
+        query: &Query,
+        filter: &Filter,
+        mode: Mode,
+        statistics: Option<&Statistics>,
+        k: usize,
+    ) -> Vec<Hit> {
+        self.index
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .find(query, filter, mode, statistics, k)
+    }
+
+    /// Statistics by topic; see [`Index::statistics_by_topic`].
+    pub fn statistics_by_topic(
+        &self,
+        query: &Query,
+        filter: &Filter,
+    ) -> BTreeMap<[u8; 32], Statistics> {
+        self.index
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .statistics_by_topic(query, filter)
     }
 
     /// How many memories match a filter.

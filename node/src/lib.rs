@@ -8,12 +8,14 @@
 
 pub mod admission;
 pub mod api;
+pub mod ask;
 pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
 mod doctor;
 pub mod driver;
+pub mod graph;
 pub mod home;
 pub mod indexer;
 pub mod keys;
@@ -160,6 +162,15 @@ pub async fn start(up: Up) -> Result<Node, Problem> {
         api: settings.api.to_string().into(),
         up_since: clock.now().millis(),
     });
+    let (calls, called) = mpsc::channel(net::CALLS_MAX);
+    let _ = net_commands
+        .send(NetCommand::AnswerCalls { node: calls })
+        .await;
+    tokio::spawn(
+        memory
+            .clone()
+            .answer_calls(called, up.tap.clone(), stop.clone()),
+    );
     member::announce(&helm, &me, net.listening(), clock.now()).await?;
     tokio::spawn(member::keep_renewed(
         home.clone(),

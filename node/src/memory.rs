@@ -4,12 +4,18 @@
 //! commit. What a reader may see, the law of that same view decides.
 //!
 //! Here: forget, get, list, history, watch. In `memory/`: remember, recall, and govern (topics,
-//! policies, invitations, status).
+//! policies, invitations, status). `ask` and `answer` speak with other nodes; `swarm` is ping, peers and
+//! the graph.
 
+mod answer;
+mod ask;
 mod govern;
+#[cfg(test)]
+mod liars;
 mod recall;
 mod refusal;
 mod remember;
+mod swarm;
 
 use crate::admission::Admission;
 use crate::api::{

@@ -14,9 +14,11 @@ mod admission;
 mod admit;
 mod asks;
 mod behaviour;
+mod calls;
 mod dialing;
 mod gated;
 mod gossip;
+mod report;
 mod streams;
 mod task;
 #[cfg(test)]
@@ -25,6 +27,7 @@ mod translate;
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p::Multiaddr;
@@ -34,7 +37,11 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use admit::ADMIT_BYTES_MAX;
+pub use calls::{
+    ANSWER_BYTES_MAX, CALL_PATIENCE_MAX, CALLS_MAX, CallPeer, Called, QUESTION_BYTES_MAX,
+};
 pub use dialing::ADDRESSES_PER_PEER_MAX;
+pub use report::{MeshLine, NetSnapshot, PeerLine};
 pub use streams::{FRAME_BYTES_MAX, QUEUE_BYTES_MAX, QUEUE_FRAMES_MAX, ReadFrame};
 
 /// An Ed25519 public key. It is a peer's name here; libp2p's `PeerId` is its 1:1 view.
@@ -151,6 +158,22 @@ pub enum NetCommand {
         /// Where the answer goes.
         reply: oneshot::Sender<Result<Vec<u8>, AskPeer>>,
     },
+    /// Ask a peer that is up one question over `/aquifer/ask/1`.
+    Call {
+        /// The peer.
+        to: NodeKey,
+        /// The question, at most `QUESTION_BYTES_MAX` bytes.
+        request: Vec<u8>,
+        /// How long to wait, at most `CALL_PATIENCE_MAX`.
+        patience: Duration,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<Vec<u8>, CallPeer>>,
+    },
+    /// From now on peers' questions go to this channel; until then they are refused.
+    AnswerCalls {
+        /// Where to; it should have room for `CALLS_MAX`.
+        node: mpsc::Sender<Called>,
+    },
     /// Take back our admission, stop all frames at once, and close the connections.
     Expel {
         /// The peer.
@@ -258,71 +281,6 @@ pub enum Trouble {
         /// Its length, bytes.
         length: usize,
     },
-}
-
-/// The state of the network at one moment.
-#[derive(Debug, Clone, Default)]
-pub struct NetSnapshot {
-    /// Where we can be dialled, each ending in our `/p2p` part.
-    pub listen: Vec<String>,
-    /// Connected peers, by key.
-    pub peers: Vec<PeerLine>,
-    /// Members and neighbours that are dialled when they are not connected.
-    pub peers_known: usize,
-    /// Connections that are not admitted (yet).
-    pub strangers: usize,
-    /// Frames dropped because their peer was not up.
-    pub dropped_not_up: u64,
-    /// Incoming connections that a limit or a failed handshake ended.
-    pub incoming_failed: u64,
-    /// How many peers each mesh has on its busiest shard, and what it has let fall.
-    pub meshes: Vec<MeshLine>,
-}
-
-/// One mesh.
-#[derive(Debug, Clone, Default)]
-pub struct MeshLine {
-    /// Its region.
-    pub region: String,
-    /// Peers inside the region that are up.
-    pub peers: usize,
-    /// Peers that messages are passed to, on average over its shards.
-    pub degree: f64,
-    /// Messages heard, said, said directly because nobody listened, and let fall unjudged.
-    pub heard: u64,
-    /// Messages said here.
-    pub said: u64,
-    /// Of those, sent directly, because nobody listened in the mesh yet.
-    pub direct: u64,
-    /// Messages that found no room to wait for a verdict.
-    pub overflowed: u64,
-    /// Connections made anew because the peer had gone dumb.
-    pub remedies: u64,
-}
-
-/// One connected peer.
-#[derive(Debug, Clone)]
-pub struct PeerLine {
-    /// The peer.
-    pub key: NodeKey,
-    /// Its end of the connection, an admitted one if there is one.
-    pub addr: String,
-    /// Last measured round trip, milliseconds.
-    pub rtt_ms: Option<f64>,
-    /// Whether it dialled us.
-    pub inbound: bool,
-    /// Whether frames may flow.
-    pub admitted: bool,
-    /// The regions that it and we lie in, from the top down, as last judged.
-    pub domains: Vec<String>,
-    /// Frames waiting to be sent.
-    pub queued: usize,
-    /// Frames dropped since it connected.
-    pub dropped: u64,
-    /// Bytes of whole frames received since it connected.
-    pub bytes_in: u64,
-    /// Bytes of whole frames sent since it connected.
-    pub bytes_out: u64,
 }
 
 /// Why a question got no answer.

@@ -9,7 +9,7 @@ use crate::indexer::{Indexer, Job};
 use crate::names;
 use crate::net::{NetCommand, NetEvent};
 use crate::view::View;
-use aquifer_protocol::{Event, Kind, NodeId, RecordId, Time, TopicId};
+use aquifer_protocol::{Denial, Event, Kind, NodeId, RecordId, Time, TopicId};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -80,6 +80,11 @@ impl Observed {
         self.tallies().up.keys().copied().collect()
     }
 
+    /// Whether a peer is up.
+    pub fn is_up(&self, peer: &NodeId) -> bool {
+        self.tallies().up.contains_key(peer)
+    }
+
     /// Peers whose clock is far from ours, and by how much ours is ahead, in milliseconds.
     pub fn skews(&self) -> BTreeMap<NodeId, i64> {
         self.tallies().skews.clone()
@@ -133,6 +138,22 @@ impl Observed {
         let count = tallies.counts.entry((name, label)).or_default();
         *count += 1;
         *count
+    }
+
+    /// Notes that the law kept a topic from a node.
+    pub fn denied(&self, topic: &str, subject: &NodeId, denial: &Denial) {
+        let node = names::node(subject);
+        // Whoever asks without right may ask often: the log gets the first and then fewer.
+        if self.count("denials", denial.code()).is_power_of_two() {
+            warn!(target: "aquifer::law::denied", %topic, %node, %denial);
+        }
+        if self.happenings.receiver_count() > 0 {
+            let _ = self.happenings.send(Happening::Denied {
+                topic: topic.to_owned(),
+                node,
+                reason: denial.to_string(),
+            });
+        }
     }
 
     /// Notes something an operator should look at.

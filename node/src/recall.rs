@@ -17,21 +17,27 @@ mod names;
 mod postings;
 #[cfg(test)]
 mod quality;
+mod query;
 #[cfg(test)]
 mod reference;
 mod score;
 #[cfg(test)]
 mod stories;
+#[cfg(test)]
+mod swarm;
 mod text;
+mod union;
 mod vector;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use columns::{CURRENT, Columns, Scope};
 use postings::Postings;
+pub use query::Query;
 use score::{Bm25, FLOOR};
 pub use score::{Hit, Mode, Statistics, TermCount, rank};
-use text::{QUERY_BYTES, TEXT_BYTES, Words};
+use text::{TEXT_BYTES, Words};
+pub use union::Union;
 pub use vector::EMBEDDER;
 use vector::{Embedding, Vectors};
 
@@ -154,15 +160,28 @@ impl Index {
     /// The best `k` (at most [`MAX_HITS`]) memories for a query, best first: by score, then newer,
     /// then id. A blank query gives the newest; one without any word gives nothing.
     pub fn search(&self, query: &str, filter: &Filter, mode: Mode, k: usize) -> Vec<Hit> {
+        self.find(&Query::of(query), filter, mode, None, k)
+    }
+
+    /// The same for a query made ready, scored by `statistics` where they are given: those of a whole
+    /// swarm, say. Without them, by what this index holds.
+    pub fn find(
+        &self,
+        query: &Query,
+        filter: &Filter,
+        mode: Mode,
+        statistics: Option<&Statistics>,
+        k: usize,
+    ) -> Vec<Hit> {
         let k = k.min(MAX_HITS);
         let scope = self.columns.scope(filter);
-        if query.trim().is_empty() {
+        if query.is_newest() {
             return self.newest(scope, k);
         }
-        let words = Words::of(query, QUERY_BYTES);
-        let statistics = self.count(&words, &scope);
+        let own = || self.count(query.terms(), &scope);
+        let statistics = statistics.map_or_else(own, Statistics::clone);
         let bm25 = Bm25::new(&statistics);
-        let embedding = Embedding::of(&words.terms());
+        let embedding = &query.embedding;
         let sums = match mode {
             Mode::Semantic => vec![0.0; self.columns.len()],
             Mode::Hybrid | Mode::Lexical => self.sums(&statistics, &bm25, &scope),
@@ -173,7 +192,7 @@ impl Index {
             Mode::Hybrid | Mode::Lexical => self.best_by_words(&sums, &scope, wide),
         };
         if mode != Mode::Lexical {
-            candidates.extend(self.best_by_spelling(&embedding, &scope, wide));
+            candidates.extend(self.best_by_spelling(embedding, &scope, wide));
             candidates.sort_unstable();
             candidates.dedup();
         }
@@ -182,7 +201,7 @@ impl Index {
             let mut hit = self.columns.hit(slot);
             hit.lexical = bm25.normalised(sums[slot as usize]);
             if mode != Mode::Lexical {
-                hit.semantic = score::within(self.vectors.cosine(slot, &embedding));
+                hit.semantic = score::within(self.vectors.cosine(slot, embedding));
             }
             hit.score = score::fuse(mode, hit.lexical, hit.semantic, hit.importance);
             hits.push((hit, slot));
@@ -196,7 +215,36 @@ impl Index {
     /// What a swarm's asker needs to score this node's hits beside other nodes': see [`rank`]. Only
     /// memories the filter lets the asker read are counted.
     pub fn statistics(&self, query: &str, filter: &Filter) -> Statistics {
-        self.count(&Words::of(query, QUERY_BYTES), &self.columns.scope(filter))
+        self.count(Query::of(query).terms(), &self.columns.scope(filter))
+    }
+
+    /// The same for each topic by itself, for a [`Union`]. A topic of which nothing is held is absent.
+    pub fn statistics_by_topic(
+        &self,
+        query: &Query,
+        filter: &Filter,
+    ) -> BTreeMap<[u8; 32], Statistics> {
+        let scope = self.columns.scope(filter);
+        let topics: Vec<_> = self.columns.topics().collect();
+        let mut counts = vec![Statistics::of(query.terms()); topics.len()];
+        for slot in (0..self.columns.len() as u32).filter(|slot| scope.reads(*slot)) {
+            let count = &mut counts[self.columns.topic(slot)];
+            count.documents += 1;
+            count.length += u64::from(self.columns.length(slot));
+        }
+        for (at, term) in query.terms().iter().enumerate() {
+            let Some(number) = self.postings.find(term) else {
+                continue;
+            };
+            let postings = self.postings.list(number);
+            for posting in postings.filter(|posting| scope.reads(posting.slot)) {
+                counts[self.columns.topic(posting.slot)].terms[at].documents += 1;
+            }
+        }
+        let held = topics.into_iter().zip(counts);
+        held.filter(|(_, count)| count.documents > 0)
+            .filter_map(|(topic, count)| Some((topic?, count)))
+            .collect()
     }
 
     /// How many memories are held.
@@ -284,10 +332,10 @@ impl Index {
         found.iter().map(|&slot| self.columns.hit(slot)).collect()
     }
 
-    fn count(&self, words: &Words, scope: &Scope) -> Statistics {
+    fn count(&self, terms: &[String], scope: &Scope) -> Statistics {
         let everything = scope.documents == self.columns.len() as u64;
-        let count = |term: String| {
-            let documents = self.postings.find(&term).map_or(0, |number| {
+        let count = |term: &String| {
+            let documents = self.postings.find(term).map_or(0, |number| {
                 let list = self.postings.list(number);
                 if everything {
                     list.len()
@@ -296,11 +344,11 @@ impl Index {
                 }
             });
             TermCount {
-                term,
+                term: term.clone(),
                 documents: documents as u64,
             }
         };
-        let terms = words.query().into_iter().map(count).collect();
+        let terms = terms.iter().map(count).collect();
         Statistics {
             terms,
             documents: scope.documents,

@@ -139,9 +139,7 @@ impl View {
         let Some((topic, fold)) = self.fold(id)? else {
             return Ok(None);
         };
-        let upto = as_of.map_or(Stamp::from_bits(u64::MAX), |ms| {
-            Stamp::from_bits(Stamp::at(Time::from_millis(ms)).bits() | 0xffff)
-        });
+        let upto = as_of.map_or(Stamp::from_bits(u64::MAX), Self::until);
         let heads = fold.heads_at(upto);
         let Some((shown, others)) = heads.split_first() else {
             return Ok(None);
@@ -159,6 +157,28 @@ impl View {
         let mut view = self.show(id, topic, shown, content, first);
         view.conflicts = others.iter().map(|version| self.version(version)).collect();
         Ok(Some(view))
+    }
+
+    /// The last stamp of the millisecond `ms`.
+    pub fn until(ms: u64) -> Stamp {
+        Stamp::from_bits(Stamp::at(Time::from_millis(ms)).bits() | 0xffff)
+    }
+
+    /// The memory `id` as another node's answer has it: what of it stands, and when it was first made.
+    /// None if the answer holds nothing of it.
+    pub fn found(
+        &self,
+        id: &RecordId,
+        topic: TopicId,
+        fold: &Fold,
+        made: Time,
+    ) -> Option<MemoryView> {
+        let heads = fold.heads();
+        let (shown, others) = heads.split_first()?;
+        let content = shown.content.as_ref()?;
+        let mut view = self.show(id, topic, shown, content, Stamp::at(made));
+        view.conflicts = others.iter().map(|version| self.version(version)).collect();
+        Some(view)
     }
 
     fn show(
@@ -189,6 +209,13 @@ impl View {
             valid_until: memory.valid_until,
             conflicts: Vec::new(),
         }
+    }
+
+    /// Whether a tombstone known here names this record. What cannot be read counts as one.
+    pub fn is_buried(&self, topic: TopicId, id: &RecordId) -> bool {
+        let key = log::tombstone_key(topic, id);
+        let found = self.snapshot.get(Table::Tombstones, &key);
+        !matches!(found, Ok(None))
     }
 
     /// One version of a memory, for people.

@@ -165,6 +165,24 @@ pub struct PeerView {
     pub bytes_out: u64,
     /// Frames that found its queue full; anti-entropy made up for them.
     pub dropped: u64,
+    /// Whether it is connected.
+    #[serde(default)]
+    pub up: bool,
+    /// Its certified roles, where they are known.
+    #[serde(default)]
+    pub roles: Vec<String>,
+    /// Whether the connection goes through a relay; absent without a connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relayed: Option<bool>,
+    /// When it was last connected; absent if it is now or never was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<u64>,
+    /// Topics that both hold and whose logs are known to be equal.
+    #[serde(default)]
+    pub agrees: Vec<String>,
+    /// Topics that both are to hold and that are not known to be equal.
+    #[serde(default)]
+    pub differs: Vec<String>,
 }
 
 /// Ask for a ticket.

@@ -3,7 +3,7 @@
 //! `NO_COLOR` (no-color.org) wins over `CLICOLOR_FORCE`, which wins over what the terminal is.
 //! Control characters of remembered text never reach the terminal: another agent wrote them.
 
-use crate::api::{Coverage, Durable, NodeName};
+use crate::api::{Coverage, Durable, Missing, NodeName};
 use crate::moment;
 
 /// Whether and how to paint.
@@ -122,7 +122,24 @@ pub(super) fn coverage(coverage: &Coverage) -> String {
     } = coverage;
     let mut text = format!("{answered}/{asked} nodes answered");
     if !missing.is_empty() {
-        text += &format!(" · {} unreachable ({})", missing.len(), nodes(missing));
+        let silent =
+            |one: &Missing| one.why.contains("not connected") || one.why.contains("in time");
+        let word = if missing.iter().all(silent) {
+            "unreachable"
+        } else {
+            "missing"
+        };
+        let names: Vec<NodeName> = missing.iter().map(|one| one.node.clone()).collect();
+        text += &format!(" · {} {word} ({})", missing.len(), nodes(&names));
+    }
+    // A refusal is a rule, which whoever asks should read.
+    for one in missing.iter().filter(|one| one.why.contains("refused")) {
+        text += &format!(
+            "\n{} {}: {}",
+            one.node.region,
+            short(&one.node.node),
+            safe(&one.why)
+        );
     }
     text
 }

@@ -86,9 +86,18 @@ pub(super) struct RecallFlags {
     /// auto, lexical or semantic
     #[arg(long)]
     mode: Option<String>,
-    /// How long to wait for peers to agree, such as 2s
+    /// Whom to ask: local, swarm, or auto: other nodes where this one does not hold a topic
+    #[arg(long, value_parser = ["auto", "local", "swarm"])]
+    scope: Option<String>,
+    /// Short for --scope swarm: ask every node that is to hold what is asked about
+    #[arg(long, conflicts_with = "scope")]
+    swarm: bool,
+    /// How long to wait for peers to agree or to answer, such as 2s
     #[arg(long, value_name = "DURATION")]
     wait: Option<String>,
+    /// End with exit code 7 if a node's knowledge is missing from the answer
+    #[arg(long)]
+    require_all: bool,
     /// Stop before the texts exceed about this many tokens
     #[arg(long, value_name = "TOKENS")]
     budget: Option<usize>,
@@ -230,6 +239,9 @@ pub(super) async fn recall(context: &Context, flags: RecallFlags) -> Result<Answ
         until: time(flags.until.as_ref())?,
         as_of: time(flags.as_of.as_ref())?,
         mode: flags.mode,
+        scope: flags
+            .scope
+            .or_else(|| flags.swarm.then(|| "swarm".to_owned())),
         wait_ms: millis(flags.wait.as_ref())?,
         budget_tokens: flags.budget,
     };
@@ -259,7 +271,8 @@ pub(super) async fn recall(context: &Context, flags: RecallFlags) -> Result<Answ
         .collect();
     Ok(Answer::new(&found.results, human)
         .meta("coverage", &found.coverage)
-        .ids(ids))
+        .ids(ids)
+        .exit(if flags.require_all && !whole { 7 } else { 0 }))
 }
 
 /// A memory: its text, and below it, dimmed, whose it is and from where.

@@ -1,9 +1,10 @@
-//! `status`, `peers`, `doctor`, `invite`, `watch`: this node and those around it.
+//! `status`, `doctor`, `invite`, `watch`: this node and those around it.
 
 use super::Context;
 use super::human::{self, Paint, ago, one_line, plural, short};
 use super::output::{Answer, Format};
-use crate::api::{Finding, Happening, Invite, PeerView, Problem, Status};
+use super::peers::table;
+use crate::api::{Finding, Happening, Invite, Problem, Status};
 use crate::{config, moment};
 use clap::Args;
 use std::time::Duration;
@@ -112,45 +113,8 @@ pub(super) fn shown(paint: Paint, status: &Status) -> String {
     }
     let count = status.peers.len();
     out += &format!("\n{count} {}\n", plural(count, "peer"));
-    out += &peer_table(paint, &status.peers);
+    out += &table(paint, &status.peers);
     out
-}
-
-fn peer_table(paint: Paint, peers: &[PeerView]) -> String {
-    let rows: Vec<Vec<String>> = peers
-        .iter()
-        .map(|peer| {
-            let rtt = peer
-                .rtt_ms
-                .map_or_else(|| "?".to_owned(), |rtt| format!("{rtt:.1} ms"));
-            let traffic = [peer.bytes_in, peer.bytes_out].map(human::bytes);
-            let [received, sent] = traffic;
-            vec![
-                short(&peer.node),
-                peer.region.clone(),
-                rtt,
-                received,
-                sent,
-                peer.addr.clone(),
-            ]
-        })
-        .collect();
-    human::table(
-        paint,
-        &["peer", "region", "rtt", "in", "out", "address"],
-        &rows,
-    )
-}
-
-pub(super) async fn peers(context: &Context) -> Result<Answer, Problem> {
-    let peers = context.client.status().await?.peers;
-    let paint = context.output.paint();
-    let mut human = peer_table(paint, &peers);
-    if peers.is_empty() {
-        human = paint.dim("no peers: invite a machine with `aquifer invite`");
-    }
-    let ids: Vec<String> = peers.iter().map(|peer| peer.node.clone()).collect();
-    Ok(Answer::new(&peers, human).ids(ids))
 }
 
 pub(super) async fn doctor(context: &Context) -> Result<Answer, Problem> {

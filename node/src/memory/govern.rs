@@ -2,8 +2,7 @@
 
 use super::{Memory, denied, not_found, refused, topic_name, unexpected};
 use crate::api::{
-    Explained, Invite, Invited, NodeName, PeerView, PolicyView, Problem, Status, StoreView,
-    TopicView,
+    Explained, Invite, Invited, NodeName, PolicyView, Problem, Status, StoreView, TopicView,
 };
 use crate::config::{parse_region, parse_roles};
 use crate::keys::Ask;
@@ -277,20 +276,7 @@ impl Memory {
         let view = self.view();
         let net = self.net().await?;
         let grant = view.me.grant();
-        let peers = net
-            .peers
-            .iter()
-            .filter(|line| line.admitted)
-            .map(|line| PeerView {
-                node: names::node(&NodeId(line.key)),
-                region: self.region_of_peer(&view, &NodeId(line.key)),
-                addr: line.addr.clone(),
-                rtt_ms: line.rtt_ms,
-                bytes_in: line.bytes_in,
-                bytes_out: line.bytes_out,
-                dropped: line.dropped,
-            })
-            .collect();
+        let peers = self.connected(&view, &net);
         let api = self
             .inner
             .api
@@ -327,14 +313,6 @@ impl Memory {
             denials: self.inner.observed.denials(),
             home: self.inner.home.path().display().to_string(),
         })
-    }
-
-    /// A peer's region by its manifest, or by the certificate it showed a moment ago.
-    fn region_of_peer(&self, view: &View, node: &NodeId) -> String {
-        match self.inner.admission.admitted(node) {
-            Some(member) if view.law.member(node).is_none() => member.region().to_string(),
-            _ => view.region_of(node),
-        }
     }
 
     pub(crate) async fn net(&self) -> Result<NetSnapshot, Problem> {

@@ -24,7 +24,7 @@ use libp2p::{
 
 use super::gated::Gated;
 use super::gossip::{self, Gossip, MESHES_MAX, Slot};
-use super::{NetSettings, admit};
+use super::{NetSettings, admit, calls};
 
 /// Receive windows of one QUIC connection. A stream's window is smaller than the connection's, so
 /// that a stream nobody reads cannot starve ping and admission beside it.
@@ -64,6 +64,7 @@ pub(super) struct Behaviour {
     mdns: Toggle<mdns::tokio::Behaviour>,
     pub(super) admit: admit::Behaviour,
     pub(super) sync: Gated<libp2p_stream::Behaviour>,
+    pub(super) ask: Gated<calls::Behaviour>,
     mesh_0: Slot,
     mesh_1: Slot,
     mesh_2: Slot,
@@ -73,6 +74,7 @@ impl Behaviour {
     /// Our verdict on the peer is yes: it may see what is for everyone admitted, and these meshes.
     pub(super) fn attach(&mut self, peer: PeerId, meshes: &[usize]) {
         self.sync.attach(peer);
+        self.ask.attach(peer);
         for slot in meshes {
             if let Some(mesh) = self.slot(*slot) {
                 mesh.attach(peer);
@@ -83,6 +85,7 @@ impl Behaviour {
     /// Its verdict on us is yes too: all that it may see may speak to it.
     pub(super) fn open(&mut self, peer: PeerId) {
         self.sync.open(peer);
+        self.ask.open(peer);
         for slot in 0..MESHES_MAX {
             if let Some(mesh) = self.slot(slot) {
                 mesh.open(peer);
@@ -93,6 +96,7 @@ impl Behaviour {
     /// Nothing that stands behind the gate is for this peer any more.
     pub(super) fn revoke(&mut self, peer: PeerId) {
         self.sync.revoke(peer);
+        self.ask.revoke(peer);
         for slot in 0..MESHES_MAX {
             if let Some(mesh) = self.slot(slot) {
                 mesh.revoke(peer);
@@ -154,6 +158,7 @@ pub(super) fn swarm(
         mdns: neighbours(settings.mdns, local)?.into(),
         admit: admit::behaviour(),
         sync: Gated::new(stream),
+        ask: Gated::new(calls::behaviour()),
         mesh_0: mesh()?,
         mesh_1: mesh()?,
         mesh_2: mesh()?,

@@ -92,11 +92,6 @@ impl<B: NetworkBehaviour> Gated<B> {
         }
     }
 
-    /// The behaviour itself: what it is told to say goes to attached connections only.
-    pub(super) fn inner_mut(&mut self) -> &mut B {
-        &mut self.inner
-    }
-
     /// Our verdict on the peer is yes: offer it `B`'s protocols on every connection it has now.
     pub(super) fn attach(&mut self, peer: PeerId) {
         let strangers = |link: &Link| link.peer == peer && link.stage == Stage::Stranger;
@@ -167,6 +162,12 @@ impl<B: NetworkBehaviour> Gated<B> {
             }
         }
         self.wake();
+    }
+
+    /// The behaviour itself, to hand it work. What it says is routed as ever.
+    pub(super) fn inner_mut(&mut self) -> &mut B {
+        self.wake();
+        &mut self.inner
     }
 
     /// Connections of the peer that `B` knows of.

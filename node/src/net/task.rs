@@ -9,6 +9,7 @@
 //!
 //! What libp2p reports is translated in `task/observe.rs`; binding is in `task/listening.rs`.
 
+mod calling;
 mod listening;
 mod meshes;
 mod observe;
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use super::admission::Peers;
 use super::asks::{Asks, Question};
 use super::behaviour::Behaviour;
+use super::calls::Calls;
 use super::dialing::Dialing;
 use super::gossip::Meshes;
 use super::streams::{Heard, Streams};
@@ -71,6 +73,7 @@ pub(super) struct Task {
     peers: Peers,
     dialing: Dialing,
     asks: Asks,
+    calls: Calls,
     hello: Option<Vec<u8>>,
     hellos: HashMap<OutboundRequestId, PeerId>,
     dials_asked: HashMap<ConnectionId, String>,
@@ -100,6 +103,7 @@ impl Task {
             peers: Peers::default(),
             dialing: Dialing::new(seeds, Instant::now()),
             asks: Asks::default(),
+            calls: Calls::default(),
             hello: None,
             hellos: HashMap::new(),
             dials_asked: HashMap::new(),
@@ -133,6 +137,7 @@ impl Task {
                     self.peers.opened(peer, stream, &self.streams);
                 }
                 Some(heard) = self.streams.heard.recv(), if hungry => self.hear(heard),
+                Some(answered) = self.calls.next_answer() => self.answer_call(answered),
                 now = beat.tick() => self.beat(now),
             }
         }
@@ -186,6 +191,13 @@ impl Task {
                     reply,
                 });
             }
+            NetCommand::Call {
+                to,
+                request,
+                patience,
+                reply,
+            } => self.call(&to, request, patience, reply),
+            NetCommand::AnswerCalls { node } => self.calls.answered_by(node),
             NetCommand::Expel { peer } => self.expel(&peer),
             NetCommand::Snapshot { reply } => {
                 let _ = reply.send(self.snapshot());
@@ -331,6 +343,7 @@ impl Task {
 
     /// What is due by time alone.
     fn beat(&mut self, now: Instant) {
+        self.calls.expire(now);
         let swarm = &self.swarm;
         for opts in self.dialing.due(now, |peer| swarm.is_connected(peer)) {
             self.dial(opts);

@@ -125,6 +125,16 @@ impl Columns {
         ))
     }
 
+    /// The number of a slot's topic, below [`Self::topics`].
+    pub(super) fn topic(&self, slot: u32) -> usize {
+        self.gates[slot as usize].topic as usize
+    }
+
+    /// The topics by number.
+    pub(super) fn topics(&self) -> impl Iterator<Item = Option<[u8; 32]>> {
+        (0..self.topics.bound() as u32).map(|number| self.topics.name(number).copied())
+    }
+
     pub(super) fn length(&self, slot: u32) -> u32 {
         self.gates[slot as usize].length
     }

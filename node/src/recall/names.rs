@@ -92,6 +92,11 @@ impl<K: Hash + Eq + Clone> Names<K> {
         self.numbers.get(name).copied()
     }
 
+    /// The name behind a number in use.
+    pub(super) fn name(&self, number: u32) -> Option<&K> {
+        Some(&self.named.get(number as usize)?.as_ref()?.name)
+    }
+
     /// One above the highest number ever given.
     pub(super) fn bound(&self) -> usize {
         self.named.len()

@@ -5,7 +5,7 @@
 use super::*;
 
 /// A memory, and three questions it answers.
-const ASKED: [(&str, [&str; 3]); 30] = [
+pub(super) const ASKED: [(&str, [&str; 3]); 30] = [
     (
         "The production database listens on db_port 5433 since the migration",
         [
@@ -248,33 +248,19 @@ const ASKED: [(&str, [&str; 3]); 30] = [
     ),
 ];
 
-fn id(number: usize) -> [u8; 32] {
+/// The id of the text of that number.
+pub(super) fn id(number: usize) -> [u8; 32] {
     let mut id = [0; 32];
     id[..8].copy_from_slice(&(number as u64).to_be_bytes());
     id
 }
 
-fn corpus() -> Index {
-    let mut index = Index::default();
-    let mut insert = |number: usize, text: &str| {
-        let entry = Entry {
-            id: id(number),
-            version_ms: 1,
-            topic: [1; 32],
-            author: [2; 32],
-            kind: 0,
-            tags: &[],
-            created_ms: 1,
-            valid_from_ms: None,
-            valid_until_ms: None,
-            importance: 0.0,
-            text,
-        };
-        index.insert(&entry).unwrap();
-    };
+/// 500 texts: those that are asked for first, then noise of the same words.
+pub(super) fn texts() -> Vec<String> {
     let words: Vec<&str> = ASKED.iter().flat_map(|(text, _)| text.split(' ')).collect();
+    let mut texts: Vec<String> = ASKED.iter().map(|(text, _)| (*text).to_owned()).collect();
     let mut chance = 1u64;
-    for number in ASKED.len()..500 {
+    while texts.len() < 500 {
         let text: Vec<&str> = (0..12)
             .map(|_| {
                 chance = chance
@@ -283,10 +269,33 @@ fn corpus() -> Index {
                 words[(chance >> 33) as usize % words.len()]
             })
             .collect();
-        insert(number, &text.join(" "));
+        texts.push(text.join(" "));
     }
-    for (number, (text, _)) in ASKED.iter().enumerate() {
-        insert(number, text);
+    texts
+}
+
+/// Puts the text of that number into an index, under a topic.
+pub(super) fn insert(index: &mut Index, number: usize, topic: u8, text: &str) {
+    let entry = Entry {
+        id: id(number),
+        version_ms: 1,
+        topic: [topic; 32],
+        author: [2; 32],
+        kind: 0,
+        tags: &[],
+        created_ms: 1,
+        valid_from_ms: None,
+        valid_until_ms: None,
+        importance: 0.0,
+        text,
+    };
+    index.insert(&entry).unwrap();
+}
+
+fn corpus() -> Index {
+    let mut index = Index::default();
+    for (number, text) in texts().iter().enumerate() {
+        insert(&mut index, number, 1, text);
     }
     index
 }

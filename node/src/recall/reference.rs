@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use super::text::QUERY_BYTES;
 use super::*;
 
 #[derive(Debug, Clone)]

@@ -6,8 +6,8 @@
 //! cosine, negative as 0. They are fused on these scores, never on ranks: reciprocal-rank fusion
 //! measured worse than BM25 alone.
 //!
-//! A hit carries the counts its score was made of. So the asker of a swarm adds up the
-//! [`Statistics`] of all nodes and calls [`rank`] on the union: scores made with each node's own
+//! A hit carries the counts its score was made of. So the asker of a swarm makes one [`Statistics`] of
+//! all nodes' (`union.rs`) and calls [`rank`] on their hits: scores made with each node's own
 //! statistics do not compare.
 
 use std::cmp::Ordering;
@@ -79,9 +79,9 @@ pub struct TermCount {
 }
 
 impl Statistics {
-    /// Adds another node's statistics for the same query. Its terms are matched by name; terms this
-    /// side did not ask for are ignored. Copies of one memory count once per node that answers,
-    /// which leaves the ratios BM25 works with nearly as they were.
+    /// Adds the statistics of another collection for the same query. Its terms are matched by name;
+    /// terms this side did not ask for are ignored. What is in both counts twice: of copies, see
+    /// [`super::Union`].
     pub fn merge(&mut self, other: &Self) {
         self.documents = self.documents.saturating_add(other.documents);
         self.length = self.length.saturating_add(other.length);

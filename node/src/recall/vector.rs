@@ -72,12 +72,22 @@ impl Embedding {
             let rounded = (2 * scaled + largest * scaled.signum()) / (2 * largest);
             *value = rounded as i8;
         }
-        let squares = dot(&values, &values);
-        let scale = if squares == 0 {
-            0.0
-        } else {
-            1.0 / (squares as f32).sqrt()
-        };
+        let scale = scale_of(&values);
+        Self { values, scale }
+    }
+
+    /// One signed byte a dimension, as it travels.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        self.values
+            .iter()
+            .map(|value| value.cast_unsigned())
+            .collect()
+    }
+
+    /// A vector as it travelled.
+    pub(super) fn from_bytes(bytes: &[u8; DIMENSIONS]) -> Self {
+        let values = bytes.map(u8::cast_signed);
+        let scale = scale_of(&values);
         Self { values, scale }
     }
 
@@ -96,6 +106,16 @@ impl Embedding {
     #[cfg(test)]
     pub(super) fn cosine(&self, other: &Self) -> f32 {
         dot(&self.values, &other.values) as f32 * self.scale * other.scale
+    }
+}
+
+/// One over the length; 0 for the zero vector.
+fn scale_of(values: &[i8; DIMENSIONS]) -> f32 {
+    let squares = dot(values, values);
+    if squares == 0 {
+        0.0
+    } else {
+        1.0 / (squares as f32).sqrt()
     }
 }
 

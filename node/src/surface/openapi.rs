@@ -47,6 +47,9 @@ pub(super) fn routes() -> (Router<App>, String) {
         .routes(routes!(topics::explain))
         .routes(routes!(operations::status))
         .routes(routes!(operations::peers))
+        .routes(routes!(operations::graph))
+        .routes(routes!(operations::graph_page))
+        .routes(routes!(operations::ping))
         .routes(routes!(operations::doctor))
         .routes(routes!(operations::invite))
         .routes(routes!(operations::events))
@@ -145,6 +148,7 @@ mod tests {
     const PROMISED: &[&str] = &[
         "delete /v1/memories/{id}",
         "get /docs",
+        "get /graph",
         "get /healthz",
         "get /metrics",
         "get /openapi.json",
@@ -152,6 +156,7 @@ mod tests {
         "get /v1/doctor",
         "get /v1/events",
         "get /v1/export",
+        "get /v1/graph",
         "get /v1/mcp/stream",
         "get /v1/memories",
         "get /v1/memories/{id}",
@@ -166,6 +171,7 @@ mod tests {
         "post /v1/invites",
         "post /v1/memories",
         "post /v1/memories:batch",
+        "post /v1/ping",
         "post /v1/policy:explain",
         "post /v1/search",
         "post /v1/stop",

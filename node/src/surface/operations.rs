@@ -2,13 +2,13 @@
 
 use super::App;
 use super::problem::{Body, ProblemDetails, Refusal};
-use crate::api::{Finding, Happening, Invite, Invited, PeerView, Status};
+use crate::api::{Finding, Graph, Happening, Invite, Invited, PeerView, Ping, Pinged, Status};
 use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
-use axum::response::IntoResponse;
 use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{Html, IntoResponse};
 use futures_util::stream::{self, Stream};
 use serde::Deserialize;
 use std::convert::Infallible;
@@ -24,13 +24,43 @@ pub(super) async fn status(State(app): State<App>) -> Result<Json<Status>, Refus
     Ok(Json(app.memory.status().await?))
 }
 
-/// Connected and admitted peers.
+/// Connected peers, nearest first, and then the members that are not connected.
 #[utoipa::path(get, path = "/v1/peers", tag = "node", responses(
     (status = 200, body = Vec<PeerView>),
     (status = "default", body = ProblemDetails, content_type = "application/problem+json"),
 ))]
 pub(super) async fn peers(State(app): State<App>) -> Result<Json<Vec<PeerView>>, Refusal> {
-    Ok(Json(app.memory.status().await?.peers))
+    Ok(Json(app.memory.peers().await?))
+}
+
+/// The members of the hive and who is connected to whom, as this node and its peers see it.
+#[utoipa::path(get, path = "/v1/graph", tag = "node", responses(
+    (status = 200, body = Graph),
+    (status = "default", body = ProblemDetails, content_type = "application/problem+json"),
+))]
+pub(super) async fn graph(State(app): State<App>) -> Result<Json<Graph>, Refusal> {
+    Ok(Json(app.memory.graph().await?))
+}
+
+/// The same as one page, without scripts or anything of another origin.
+#[utoipa::path(get, path = "/graph", tag = "node", responses(
+    (status = 200, body = String, content_type = "text/html"),
+    (status = "default", body = ProblemDetails, content_type = "application/problem+json"),
+))]
+pub(super) async fn graph_page(State(app): State<App>) -> Result<Html<String>, Refusal> {
+    Ok(Html(crate::graph::page(&app.memory.graph().await?)))
+}
+
+/// Ask a node whether it is there, and how far it is.
+#[utoipa::path(post, path = "/v1/ping", tag = "node", request_body = Ping, responses(
+    (status = 200, body = Pinged),
+    (status = "default", body = ProblemDetails, content_type = "application/problem+json"),
+))]
+pub(super) async fn ping(
+    State(app): State<App>,
+    Body(request): Body<Ping>,
+) -> Result<Json<Pinged>, Refusal> {
+    Ok(Json(app.memory.ping(request).await?))
 }
 
 /// What is wrong, if anything, and what to do about it.

@@ -109,7 +109,11 @@ fn is_lost(world: &World, key: &LogKey, seq: Seq) -> bool {
         let read = |number| log::record_at(&world.nodes[node].disk, number, seq);
         (state.height > seq).then(|| matches!(read(state.number), Ok(Some(_))))
     });
-    let rotten = world.ledger.rotten.values().any(|topic| *topic == key.topic);
+    let rotten = world
+        .ledger
+        .rotten
+        .values()
+        .any(|topic| *topic == key.topic);
     rotten && copies.all(|good| !good)
 }
 

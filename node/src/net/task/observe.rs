@@ -17,6 +17,7 @@ impl Task {
     pub(super) fn observe(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Admit(event)) => self.observe_admit(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Ask(event)) => self.observe_call(event),
             SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) => self.observe_ping(event),
             SwarmEvent::Behaviour(BehaviourEvent::Mdns(event)) => self.observe_mdns(event),
             SwarmEvent::Behaviour(BehaviourEvent::Mesh0(event)) => self.observe_mesh(0, event),

@@ -8,7 +8,7 @@ use libp2p_stream::{Control, OpenStreamError};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::net::{admit, streams, translate};
+use crate::net::{admit, calls, streams, translate};
 
 #[derive(NetworkBehaviour)]
 struct Bare {
@@ -122,11 +122,13 @@ async fn a_stranger_the_judge_refuses_gets_no_frame_and_no_stream_over_tcp() {
 async fn refuse_a_stranger(transport: &str) {
     let mut one = Side::friend(1, transport, &[]).await;
     let mut liar = Enemy::meet(&one, Some(b"let me in")).await;
-    let refused = liar.open(streams::SYNC_PROTOCOL).await;
-    assert!(
-        matches!(&refused, Err(OpenStreamError::UnsupportedProtocol(_))),
-        "{transport}: {refused:?}"
-    );
+    for protocol in [streams::SYNC_PROTOCOL, calls::ASK_PROTOCOL] {
+        let refused = liar.open(protocol).await;
+        assert!(
+            matches!(&refused, Err(OpenStreamError::UnsupportedProtocol(_))),
+            "{transport}: {refused:?}"
+        );
+    }
     one.tell(NetCommand::Send {
         to: liar.key,
         frame: Bytes::from("secret"),

@@ -89,9 +89,9 @@ fn coverage(coverage: &Coverage) -> String {
     if !missing.is_empty() {
         let nodes: Vec<String> = missing
             .iter()
-            .map(|node| format!("{} ({})", node.node, node.region))
+            .map(|one| format!("{} ({}): {}", one.node.node, one.node.region, one.why))
             .collect();
-        let _ = write!(text, " Missing: {}.", nodes.join(", "));
+        let _ = write!(text, " Missing: {}.", nodes.join("; "));
     }
     text
 }

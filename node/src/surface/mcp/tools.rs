@@ -67,6 +67,10 @@ fn search() -> Tool {
                 "since": time(),
                 "until": { "type": "string" },
                 "mode": { "enum": ["auto", "lexical", "semantic"] },
+                "scope": {
+                    "enum": ["auto", "local", "swarm"],
+                    "description": "swarm: ask all machines now"
+                },
                 "budget_tokens": { "type": "integer" }
             }
         }),
