@@ -28,8 +28,8 @@ async fn stores_changed_on_the_disk_are_whole_again_from_a_peer() {
     }
     let mut nodes = Vec::new();
     for (i, name) in names.into_iter().enumerate() {
-        let places = if i + 1 < names.len() { 1 } else { 200 };
-        flips(&fleet.home(name).join("store.redb"), i + 1, places);
+        let everywhere = i + 1 == names.len();
+        flips(&fleet.home(name).join("store.redb"), i, everywhere);
         nodes.push(
             fleet
                 .starts(name, fleet.flags(name))
@@ -71,13 +71,23 @@ fn text(n: usize) -> String {
     format!("memory number {n}: {}", "some words ".repeat(20))
 }
 
-/// Changes one bit in each of so many places of a file, the first of them at so many tenths of it.
-fn flips(path: &Path, tenths: usize, places: usize) {
+/// Changes one bit in each page of a file that holds memories, elsewhere each round; or one in each of
+/// 200 places all over the file.
+fn flips(path: &Path, round: usize, everywhere: bool) {
     let mut bytes = std::fs::read(path).expect("there");
     let len = bytes.len();
-    for place in 0..places {
-        let at = (len / 10 * tenths + place * (len / places) + 997 * place + 11) % len;
-        bytes[at] ^= 1 << (at % 8);
+    let all_over = (0..200).map(|n| len / 2 + n * (len / 200) + 997 * n + 11);
+    let in_memories = bytes.chunks(4_096).enumerate().filter_map(|(n, page)| {
+        let holds = page.windows(6).any(|word| word == b"number");
+        holds.then_some(n * 4_096 + (round * 811 + n * 97 + 11) % 4_096)
+    });
+    let places: Vec<usize> = if everywhere {
+        all_over.collect()
+    } else {
+        in_memories.collect()
+    };
+    for at in places {
+        bytes[at % len] ^= 1 << (at % 8);
     }
     std::fs::write(path, &bytes).expect("written");
 }
