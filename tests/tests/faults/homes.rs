@@ -8,15 +8,18 @@ use aquifer_protocol::log::{Logs, record_at};
 use aquifer_protocol::{Stamp, StoreFailure};
 use aquifer_tests::fleet::{Fleet, Runner, until};
 use std::path::Path;
+use std::time::Duration;
 
 const YEAR_MS: i64 = 365 * 86_400_000;
+/// So many rounds of sync, of ten seconds each, is a changed store given to become whole.
+const ROUNDS_MAX: usize = 9;
 
 /// T31: bits changed in the stores of stopped nodes, here in one, there in another, everywhere in the
 /// last: each comes up, shows nothing that was not remembered, and is whole again from its peers.
 #[tokio::test(flavor = "multi_thread")]
 async fn stores_changed_on_the_disk_are_whole_again_from_a_peer() {
     let fleet = Fleet::default();
-    let names = ["b", "c", "d", "e", "f"];
+    let names = ["b", "c", "d"];
     let a = fleet.founds("a", "eu").await;
     for n in 0..30 {
         a.remembers("notes", &text(n)).await;
@@ -29,7 +32,7 @@ async fn stores_changed_on_the_disk_are_whole_again_from_a_peer() {
     let mut nodes = Vec::new();
     for (i, name) in names.into_iter().enumerate() {
         let everywhere = i + 1 == names.len();
-        flips(&fleet.home(name).join("store.redb"), i, everywhere);
+        flips(&fleet.home(name).join("store.redb"), 3 * i, everywhere);
         nodes.push(
             fleet
                 .starts(name, fleet.flags(name))
@@ -63,7 +66,7 @@ async fn stores_changed_on_the_disk_are_whole_again_from_a_peer() {
             .await;
     }
     assert!(met > 0, "no change was met: nothing was tested");
-    a.comes_to_recall("notes", "f writes on", "f writes on")
+    a.comes_to_recall("notes", "d writes on", "d writes on")
         .await;
 }
 
@@ -96,13 +99,20 @@ fn flips(path: &Path, round: usize, everywhere: bool) {
 async fn comes_to_be_whole(node: &Runner) -> Result<(), Problem> {
     let remembered =
         |shown: &String| shown.ends_with("writes on") || (0..30).any(|n| *shown == text(n));
-    let whole = until("every memory is back and as it was", || async {
-        let listed = list(node).await;
-        for shown in &listed {
-            assert!(remembered(shown), "never remembered: {shown}");
+    // A round of sync asks one peer, and that one may have lost the same: it can take some rounds.
+    let whole = async {
+        for _ in 0..ROUNDS_MAX * 200 {
+            let listed = list(node).await;
+            for shown in &listed {
+                assert!(remembered(shown), "never remembered: {shown}");
+            }
+            if (0..30).all(|n| listed.contains(&text(n))) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        (0..30).all(|n| listed.contains(&text(n)))
-    });
+        panic!("{} never became whole", node.name);
+    };
     tokio::select! {
         () = whole => Ok(()),
         why = node.node.failed() => Err(why),
