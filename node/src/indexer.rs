@@ -195,6 +195,7 @@ impl Indexer {
 
     fn fill(&self, view: &Arc<View>, bench: &mut Bench) {
         let mut from = Vec::new();
+        let mut view = view.clone();
         loop {
             let mut chunk = Vec::with_capacity(CHUNK);
             let read = view
@@ -220,10 +221,12 @@ impl Indexer {
                 if record.header().kind == Kind::MEMORY {
                     self.note(&record);
                 }
-                self.take(&record, view, bench);
+                self.take(&record, &view, bench);
             }
-            while let Some((some, view)) = self.queue.try_take() {
-                self.work(some, &view, bench);
+            while let Some((some, newer)) = self.queue.try_take() {
+                self.work(some, &newer, bench);
+                // What has changed behind this place is told by jobs; ahead of it, the newest counts.
+                view = newer;
             }
         }
         self.filled.send_replace(true);
@@ -256,7 +259,7 @@ impl Indexer {
             Job::Gone(ids) => {
                 for id in ids {
                     let memory = bench.revised.remove(&id).unwrap_or(id);
-                    self.reindex(&memory, view, bench);
+                    self.reindex(&memory, view, bench, true);
                 }
             }
             Job::Withdrawn(topic) => {
@@ -284,24 +287,29 @@ impl Indexer {
                 );
                 // Revisions may have come first.
                 if log::related(&view.snapshot, &record.id()).is_ok_and(|ids| !ids.is_empty()) {
-                    self.reindex(&record.id(), view, bench);
+                    self.reindex(&record.id(), view, bench, false);
                 }
             }
             Ok(Body::Revision(revision)) => {
                 bench.revised.insert(record.id(), revision.of);
-                self.reindex(&revision.of, view, bench);
+                self.reindex(&revision.of, view, bench, false);
             }
             _ => {}
         }
     }
 
-    /// Puts a memory into the index as the store has it now, or takes it out.
-    fn reindex(&self, id: &RecordId, view: &View, bench: &mut Bench) {
+    /// Puts a memory into the index as the store has it now, or takes it out. What cannot be read at
+    /// the moment stays as it is, unless something of it is gone for good.
+    fn reindex(&self, id: &RecordId, view: &View, bench: &mut Bench, gone: bool) {
+        let fold = view.fold(id);
+        if fold.is_err() && !gone {
+            return;
+        }
         self.index
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&id.0);
-        let Ok(Some((topic, fold))) = view.fold(id) else {
+        let Ok(Some((topic, fold))) = fold else {
             return;
         };
         let first = first_ms(&fold);

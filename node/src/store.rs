@@ -160,8 +160,11 @@ impl NodeStore {
     pub fn reopened(mut self) -> Result<Self, Problem> {
         if !self.engine.is_unharmed() {
             self.engine = Box::new(Closed);
-            self.engine = open_patiently(&self.home, self.kind, false)
-                .map_err(|why| cannot_open(&self.home, self.kind, why))?;
+            self.engine =
+                open_patiently(&self.home, self.kind, false).map_err(|why| match why {
+                    OpenEngine::Locked => store_failed("the engine did not let go of its files"),
+                    why => cannot_open(&self.home, self.kind, why),
+                })?;
         }
         self.failed = None;
         self.unsuspect();
@@ -422,13 +425,17 @@ fn cannot_open(home: &Home, kind: EngineKind, why: OpenEngine) -> Problem {
         ),
         OpenEngine::Version(what) => newer(&what),
         OpenEngine::Io(e) => home.trouble("open the store", &e),
-        OpenEngine::Corrupt(why) => Problem::new(
-            "store_failed",
-            1,
-            format!("the store cannot be opened: {why}"),
-            "start the node again: the store is checked, and rebuilt from peers if it must be",
-        ),
+        OpenEngine::Corrupt(why) => store_failed(&why),
     }
+}
+
+fn store_failed(why: &str) -> Problem {
+    Problem::new(
+        "store_failed",
+        1,
+        format!("the store cannot be opened: {why}"),
+        "start the node again: the store is checked, and rebuilt from peers if it must be",
+    )
 }
 
 fn free_name(home: &Home, kind: EngineKind) -> PathBuf {

@@ -87,6 +87,7 @@ pub fn can_inject() -> bool {
         &[
             "-f",
             "-qq",
+            "--seccomp-bpf",
             "-o",
             "/dev/null",
             "-e",

@@ -96,6 +96,17 @@ pub(super) fn shown(paint: Paint, status: &Status) -> String {
     if !status.index_ready {
         rows.push(("recall", paint.warn("the index is catching up")));
     }
+    if status.store.read_only {
+        rows.push((
+            "disk",
+            paint.warn("full: reads and forgets, takes nothing new"),
+        ));
+    } else if status.store.slow {
+        rows.push((
+            "disk",
+            paint.warn("slow: writes take long to become durable"),
+        ));
+    }
     let refused: u64 = status.denials.values().sum();
     if refused > 0 {
         let by: Vec<String> = status

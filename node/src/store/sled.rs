@@ -26,8 +26,9 @@ const CACHE_BYTES: u64 = 16 << 20;
 const TIDY_EVERY_MS: u64 = 500;
 /// Room for some segments of its log (512 KiB each): with less it is not written to.
 const ROOM_BYTES: u64 = 4 << 20;
-/// A reader that is so many commits behind is told to begin anew.
-const GENERATIONS_MAX: usize = 1_024;
+/// A reader that is so many commits behind is told to begin anew: more than the recall index can be
+/// (`indexer::QUEUE`).
+const GENERATIONS_MAX: usize = 16_384;
 /// How many entries a scan reads between two moments at which a commit may pass.
 const STRETCH: usize = 256;
 
