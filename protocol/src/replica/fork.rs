@@ -48,6 +48,14 @@ impl<S: Store> Replica<S> {
         if state.fork.is_some_and(|lower| lower <= fork) {
             return;
         }
+        // What the log goes back to, by the word of the record after it: the record itself may be
+        // unreadable, and a tip that is not told would differ from everybody's for ever.
+        let back_to = fork.checked_sub(1).map(|seq| {
+            let told = self.id_at(state, seq);
+            let proven = (proof.one.header().prev == proof.other.header().prev)
+                .then_some(proof.one.header().prev);
+            told.or(proven).unwrap_or(NO_RECORD)
+        });
         let lost: Vec<Record> = (fork..state.height)
             .filter_map(|seq| {
                 let bytes = self
@@ -73,7 +81,7 @@ impl<S: Store> Replica<S> {
                 log::read_stored(state.number, seq, &bytes).ok()
             });
             state.height = fork;
-            state.tip = below.as_ref().map_or(NO_RECORD, Record::id);
+            state.tip = back_to.unwrap_or(NO_RECORD);
             state.stamp = below
                 .as_ref()
                 .map_or(Stamp::ZERO, |record| record.header().stamp);
