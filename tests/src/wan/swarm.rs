@@ -413,6 +413,12 @@ impl Swarm {
         self.wan.router.roads().cut_both(end(a), end(b));
     }
 
+    /// Cuts every road from one region to another; the way back stays.
+    pub fn cut_one_way(&self, from: &str, to: &str) {
+        let end = |name| End::Region(self.map.region(name));
+        self.wan.router.roads().cut(end(from), end(to));
+    }
+
     /// Takes all cuts back.
     pub fn heal(&self) {
         self.wan.router.roads().heal();

@@ -67,7 +67,11 @@ pub async fn run(swarm: &Swarm) -> Report {
 /// The wire before encryption.
 async fn taps(swarm: &Swarm, eu: &[usize], outside: &[usize], report: &mut Report) {
     let abroad: BTreeSet<String> = outside.iter().map(|i| swarm.at(*i).node.clone()).collect();
-    let is_abroad = |whither: &str| whither.split(' ').any(|word| abroad.contains(word));
+    let is_abroad = |whither: &str| match whither.split_once(' ') {
+        Some(("mesh", region)) => region.split('/').next() != Some("eu"),
+        Some((_, node)) => abroad.contains(node),
+        None => true,
+    };
     let (mut inside, mut leaked, mut frames) = (0, 0, 0);
     for number in eu {
         for (whither, passed) in swarm.tapped(*number).await {
