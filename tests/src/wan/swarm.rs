@@ -132,10 +132,11 @@ impl Swarm {
         let addresses: Vec<Ipv4Addr> = places.iter().map(|place| place.address).collect();
         let mut chance = Chance::new(seed);
         let wan = Namespaces::make(&addresses, map.roads(chance.bits()))?;
+        let folder = tempfile::Builder::new().prefix("aquifer-wan-").tempdir();
         let swarm = Self {
             canary: Canary::draw(&mut chance),
             program: program.to_owned(),
-            folder: tempfile::tempdir().expect("a temporary folder"),
+            folder: folder.expect("a temporary folder"),
             places,
             map,
             chance: Mutex::new(chance),
