@@ -8,7 +8,7 @@ export RUSTFLAGS="${RUSTFLAGS:-} --cfg mutant"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/mutants"
 cargo build -q --release --locked -p aquifer-simulator
 missed=0
-for mutant in ack-before-fsync serve-without-policy tombstone-ignored; do
+for mutant in ack-before-fsync serve-without-policy tombstone-ignored mesh-too-wide; do
     if out=$("$CARGO_TARGET_DIR/release/aquifer-sim" storm --seeds "$seeds" --mutant "$mutant" 2>&1); then
         echo "$mutant: NOT FOUND in $seeds seeds"
         missed=1

@@ -5,7 +5,7 @@
 
 use aquifer_node::api::{Recall, Remember};
 use aquifer_node::home::Home;
-use aquifer_node::store::RedbStore;
+use aquifer_node::store::NodeStore;
 use aquifer_node::{Node, Up, start};
 use aquifer_protocol::{Batch, Keys, Store as _, Table};
 use std::fs::File;
@@ -165,7 +165,7 @@ fn syncs(folder: &std::path::Path) -> Vec<Duration> {
 fn transactions(folder: &std::path::Path) -> Vec<Duration> {
     let home = Home::at(Some(folder.join("bare")));
     home.create().expect("a folder");
-    let mut store = RedbStore::open(&home).expect("opens").store;
+    let mut store = NodeStore::open(&home, None).expect("opens").store;
     let once = |i: usize| {
         let mut batch = Batch::default();
         let key = i.to_be_bytes().to_vec();

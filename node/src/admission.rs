@@ -15,7 +15,7 @@ use crate::ticket::Ticket;
 use aquifer_protocol::certificate::{Chain, OpenChain};
 use aquifer_protocol::identity::digest;
 use aquifer_protocol::time::Time;
-use aquifer_protocol::{HiveId, Member, NodeId, Region, TopicName};
+use aquifer_protocol::{HiveId, Member, NodeId, Region, TopicName, mesh};
 use minicbor::{Decode, Encode, bytes::ByteVec};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -67,6 +67,7 @@ type Invites = BTreeMap<ByteVec, Invite>;
 #[derive(Clone)]
 pub struct Admission {
     hive: HiveId,
+    region: Region,
     home: Home,
     issuer: Option<Issuer>,
     clock: Arc<Clock>,
@@ -87,9 +88,10 @@ impl std::fmt::Debug for Admission {
 }
 
 impl Admission {
-    /// For a node of `hive` that certifies as `issuer`.
+    /// For a node of `hive` in `region` that certifies as `issuer`.
     pub fn open(
         hive: HiveId,
+        region: Region,
         home: Home,
         issuer: Option<Issuer>,
         clock: Arc<Clock>,
@@ -104,6 +106,7 @@ impl Admission {
         };
         Ok(Self {
             hive,
+            region,
             home,
             issuer,
             clock,
@@ -210,9 +213,13 @@ impl Admission {
         let me = self.clone();
         Box::new(move |key, request| {
             let node = NodeId(key);
+            let mut domains = Vec::new();
             let (admit, answer) = match minicbor::decode(request) {
                 Ok(Request::Hello(chain)) => match me.admit(node, &chain) {
-                    Ok(()) => (true, Answer::Welcome),
+                    Ok(member) => {
+                        domains = me.domains(&member);
+                        (true, Answer::Welcome)
+                    }
                     Err((code, message)) => (false, Answer::Refused(code.to_owned(), message)),
                 },
                 Ok(Request::Redeem(secret)) => (false, me.redeem(node, &secret)),
@@ -225,6 +232,7 @@ impl Admission {
             Judgement {
                 admit,
                 answer: encode(&answer),
+                domains,
             }
         })
     }
@@ -238,7 +246,17 @@ impl Admission {
         })
     }
 
-    fn admit(&self, node: NodeId, chain: &[u8]) -> Result<(), (&'static str, String)> {
+    /// What this node and a peer are both inside of. A certificate for some topics only opens nothing
+    /// that is for a whole region.
+    fn domains(&self, peer: &Member) -> Vec<String> {
+        if !mesh::takes_part(peer) {
+            return Vec::new();
+        }
+        let shared = self.region.shared(peer.region());
+        shared.iter().map(ToString::to_string).collect()
+    }
+
+    fn admit(&self, node: NodeId, chain: &[u8]) -> Result<Member, (&'static str, String)> {
         let member = Chain::open(chain, &self.hive).map_err(|why| {
             let code = if matches!(why, OpenChain::WrongHive { .. }) {
                 "wrong_hive"
@@ -256,8 +274,8 @@ impl Admission {
                 "the certificate is not in force: renew it, or check both clocks".to_owned(),
             ));
         }
-        self.inner().admitted.insert(node, member);
-        Ok(())
+        self.inner().admitted.insert(node, member.clone());
+        Ok(member)
     }
 
     /// Redeems a ticket. The same node may ask again and gets a chain again: its first answer may
@@ -333,11 +351,12 @@ impl Admission {
     }
 }
 
-/// Whether a certificate should be renewed: a third of its time is left.
+/// Whether a certificate should be renewed: a third of its time is left, or it was made while a clock
+/// was ahead and is not in force yet.
 pub fn wants_renewal(member: &Member, now: Time) -> bool {
     let grant = member.grant();
     let life = grant.not_after.saturating_sub(grant.not_before);
-    now.millis() > grant.not_after.saturating_sub(life / 3)
+    now.millis() > grant.not_after.saturating_sub(life / 3) || now.millis() < grant.not_before
 }
 
 fn encode(value: &impl Encode<()>) -> Vec<u8> {
@@ -376,7 +395,7 @@ mod tests {
         let issuer = Issuer::of(&home, &node).expect("read");
         (
             folder,
-            Admission::open(hive, home, issuer, clock).expect("open"),
+            Admission::open(hive, eu, home, issuer, clock).expect("open"),
             node.node(),
         )
     }
@@ -408,6 +427,7 @@ mod tests {
         redeem(&door, newcomer).expect("the same node may ask again");
         let again = Admission::open(
             door.hive,
+            door.region.clone(),
             door.home.clone(),
             door.issuer.clone(),
             door.clock.clone(),
@@ -419,6 +439,10 @@ mod tests {
         );
         let hello = again.judge()(newcomer, &Admission::hello(member.chain()));
         assert!(hello.admit);
+        assert!(
+            hello.domains.is_empty(),
+            "us and eu have no region in common"
+        );
         assert!(
             !again.judge()([6; 32], &Admission::hello(member.chain())).admit,
             "not its chain"

@@ -292,6 +292,7 @@ mod tests {
     fn the_contract_for_scripts_parses() {
         for line in [
             "up --region eu --home /h --api 127.0.0.1:0 --listen /ip4/0.0.0.0/tcp/0 --detach",
+            "up --region eu --store sled",
             "up --listen a --listen b --seed c --seed d --role seed,bridge --no-mdns",
             "join aqf1x --region eu --home /h --seed a",
             "invite --region eu --topic a --topic b --ttl 15m --json",

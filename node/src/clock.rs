@@ -15,13 +15,22 @@ const DRIFT_MAX: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Clock {
     anchor: Mutex<(Time, Instant)>,
+    /// By how many milliseconds it is wrong, on purpose.
+    shift_ms: i64,
 }
 
 impl Clock {
     /// Anchored now.
     pub fn start() -> Self {
+        Self::shifted(0)
+    }
+
+    /// Anchored now, for a machine whose clock is `shift_ms` milliseconds ahead of this one's: for
+    /// tests. No flag and no file can set it.
+    pub fn shifted(shift_ms: i64) -> Self {
         Self {
-            anchor: Mutex::new((wall(), Instant::now())),
+            anchor: Mutex::new((shifted(wall(), shift_ms), Instant::now())),
+            shift_ms,
         }
     }
 
@@ -29,13 +38,24 @@ impl Clock {
     pub fn now(&self) -> Time {
         let mut anchor = self.anchor.lock().unwrap_or_else(PoisonError::into_inner);
         let carried = anchor.0 + anchor.1.elapsed();
-        let wall = wall();
+        let wall = shifted(wall(), self.shift_ms);
         if wall > carried + DRIFT_MAX {
             *anchor = (wall, Instant::now());
             return wall;
         }
         carried
     }
+}
+
+fn shifted(time: Time, shift_ms: i64) -> Time {
+    Time::from_millis(time.millis().saturating_add_signed(shift_ms))
+}
+
+/// What `work` comes to, and how long it took.
+pub fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let begun = Instant::now();
+    let done = work();
+    (done, begun.elapsed())
 }
 
 /// What the wall clock says.

@@ -6,6 +6,7 @@
 use crate::api::Problem;
 use crate::driver::Tap;
 use crate::home::Home;
+use crate::store::EngineKind;
 use aquifer_protocol::Region;
 use aquifer_protocol::certificate::role;
 use serde::Deserialize;
@@ -16,6 +17,8 @@ use std::net::SocketAddr;
 pub const API_DEFAULT: &str = "127.0.0.1:27470";
 /// The swarm's port if none is given.
 pub const SWARM_PORT: u16 = 27_471;
+/// With less than this free on its disk a node takes no new records, in MiB, unless told otherwise.
+pub const DISK_RESERVE_MIB: u64 = 64;
 
 /// How a node is to be started: the flags of `aquifer up` and `aquifer join`.
 #[derive(Clone, Debug, Default)]
@@ -34,10 +37,14 @@ pub struct Up {
     pub roles: Vec<String>,
     /// Do not look for nodes on the local network.
     pub no_mdns: bool,
+    /// The store engine, when a home is made: `redb` or `sled`.
+    pub store: Option<String>,
     /// The ticket of `aquifer join`.
     pub ticket: Option<String>,
     /// Sees what leaves, for tests.
     pub tap: Option<Tap>,
+    /// By how many milliseconds this machine's clock is wrong, for tests.
+    pub clock_shift_ms: i64,
 }
 
 /// A configuration file, as written.
@@ -60,6 +67,10 @@ pub struct Config {
     pub max_connections: Option<u32>,
     /// No new connection while the process holds more memory than this, in MiB.
     pub max_memory_mib: Option<usize>,
+    /// The store engine, when a home is made: `redb` or `sled`.
+    pub store: Option<String>,
+    /// With less than this free on the disk, in MiB, the node takes no new records; 0 for no limit.
+    pub disk_reserve_mib: Option<u64>,
 }
 
 /// Configuration as used.
@@ -85,6 +96,10 @@ pub struct Settings {
     pub connections_max: u32,
     /// No new connection while the process holds more memory than this, in bytes.
     pub memory_max_bytes: usize,
+    /// The store engine asked for, if any.
+    pub store: Option<EngineKind>,
+    /// With less than this free on the disk, in bytes, the node takes no new records.
+    pub disk_reserve_bytes: u64,
 }
 
 impl Config {
@@ -101,6 +116,8 @@ impl Config {
             seeds: machine.seeds.into_iter().chain(own.seeds).collect(),
             max_connections: own.max_connections.or(machine.max_connections),
             max_memory_mib: own.max_memory_mib.or(machine.max_memory_mib),
+            store: own.store.or(machine.store),
+            disk_reserve_mib: own.disk_reserve_mib.or(machine.disk_reserve_mib),
         })
     }
 
@@ -162,6 +179,11 @@ impl Settings {
                 .chain(far)
                 .flat_map(|(_, addrs)| addrs.clone()),
         );
+        let store = up
+            .store
+            .clone()
+            .or_else(|| env("AQUIFER_STORE"))
+            .or_else(|| config.store.clone());
         let roles = match &up.roles[..] {
             [] => None,
             names => Some(parse_roles(names)?),
@@ -177,6 +199,11 @@ impl Settings {
             mdns: !up.no_mdns && config.mdns.unwrap_or(true),
             connections_max: config.max_connections.unwrap_or(512),
             memory_max_bytes: config.max_memory_mib.unwrap_or(1_024) << 20,
+            store: store.as_deref().map(EngineKind::parse).transpose()?,
+            disk_reserve_bytes: config
+                .disk_reserve_mib
+                .unwrap_or(DISK_RESERVE_MIB)
+                .saturating_mul(1 << 20),
         })
     }
 }

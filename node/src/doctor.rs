@@ -3,6 +3,7 @@
 use crate::api::{Finding, Problem};
 use crate::memory::Memory;
 use crate::names;
+use crate::store::{EngineKind, Pace};
 use crate::view::View;
 
 const DAY_MS: u64 = 86_400_000;
@@ -65,6 +66,7 @@ impl Memory {
             )
         });
         findings.push(secrets(inner.home.path()));
+        findings.extend(disk(inner.engine, inner.health.pace()));
         for trouble in inner.observed.troubles() {
             findings.push(finding("event", "warning", &trouble, "see the log"));
         }
@@ -87,6 +89,45 @@ fn finding(check: &str, level: &str, found: &str, advice: &str) -> Finding {
         found: found.into(),
         advice: advice.into(),
     }
+}
+
+fn disk(engine: EngineKind, pace: Pace) -> Vec<Finding> {
+    let name = engine.name();
+    let kept = match engine.warning() {
+        "" => finding("store", "ok", &format!("the store engine is {name}"), ""),
+        why => finding(
+            "store",
+            "warning",
+            why,
+            "a home that is to hold more is made with --store redb",
+        ),
+    };
+    let took = pace.commit.unwrap_or_default().as_millis();
+    let speed = if pace.full {
+        finding(
+            "disk",
+            "critical",
+            "the disk is full: this node reads and forgets, and takes nothing new",
+            "make room where the home is; the node goes on by itself",
+        )
+    } else if pace.slow {
+        finding(
+            "disk",
+            "warning",
+            &format!(
+                "the disk is slow: half of the last writes took more than {took} ms to become durable"
+            ),
+            "look for what else uses it, and at its health; reading is not affected",
+        )
+    } else {
+        finding(
+            "disk",
+            "ok",
+            &format!("a write is durable in {took} ms"),
+            "",
+        )
+    };
+    vec![kept, speed]
 }
 
 fn certificate(view: &View) -> Finding {

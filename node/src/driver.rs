@@ -6,16 +6,20 @@
 //!
 //! Not here: what inputs mean (`protocol`), reading (`view`, which never waits for this thread).
 
+mod room;
+
 use crate::admission::Admission;
 use crate::api::Problem;
 use crate::clock::Clock;
-use crate::net::{NetCommand, NetEvent};
+use crate::indexer::Job;
+use crate::net::{GossipVerdict, NetCommand, NetEvent};
 use crate::observer::Observer;
-use crate::store::RedbStore;
+use crate::store::{LOOK_EVERY, NodeStore, Room};
 use crate::view::View;
 use aquifer_protocol::limits::INPUTS_PER_BEAT;
 use aquifer_protocol::{
-    Command, CommandId, Input, Law, NodeId, Output, Replica, Reply, StoreFailure, Time,
+    Command, CommandId, Input, Law, Member, NodeId, Output, Region, Replica, Reply, StoreFailure,
+    Ticket, Time, Verdict,
 };
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -27,7 +31,11 @@ use tokio_util::sync::CancellationToken;
 const INBOX: usize = 1_024;
 
 /// A command and where its answer goes.
-type Asked = (Command, oneshot::Sender<Reply>);
+type Asked = (Command, oneshot::Sender<Answer>);
+type Answer = Result<Reply, Problem>;
+/// Opens a replica over a store, for the node it is given.
+pub(crate) type OpenReplica =
+    dyn Fn(NodeStore, &Member) -> Result<Replica<NodeStore>, Problem> + Send;
 
 /// The way to the driver: commands in, views out. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -46,7 +54,7 @@ impl Helm {
             .send((command, reply))
             .await
             .map_err(|_| self.stopped())?;
-        answer.await.map_err(|_| self.stopped())
+        answer.await.map_err(|_| self.stopped())?
     }
 
     /// The node as of its last commit.
@@ -90,16 +98,36 @@ impl Helm {
     }
 }
 
-/// Sees every frame that leaves this node, in plaintext, and to whom it goes: for tests that search
-/// for what must not leave. No flag and no file can set it.
+/// Sees every frame that leaves this node or reaches it, in plaintext: for tests that search for what
+/// must not pass. No flag and no file can set it.
 #[derive(Clone)]
 pub struct Tap(Arc<TapFn>);
 
-type TapFn = dyn Fn(&NodeId, &[u8]) + Send + Sync;
+type TapFn = dyn Fn(Passing<'_>, &[u8]) + Send + Sync;
+
+/// Which way a frame goes.
+#[derive(Clone, Copy, Debug)]
+pub enum Passing<'a> {
+    /// To a peer.
+    Sent {
+        /// The peer.
+        to: &'a NodeId,
+    },
+    /// To all of a mesh.
+    Published {
+        /// The mesh.
+        mesh: &'a Region,
+    },
+    /// From a peer, by itself or in a mesh.
+    Heard {
+        /// The peer that passed it on.
+        from: &'a NodeId,
+    },
+}
 
 impl Tap {
-    /// A tap that calls `see` with the receiver and the frame.
-    pub fn new(see: impl Fn(&NodeId, &[u8]) + Send + Sync + 'static) -> Self {
+    /// A tap that calls `see` with each frame.
+    pub fn new(see: impl Fn(Passing<'_>, &[u8]) + Send + Sync + 'static) -> Self {
         Self(Arc::new(see))
     }
 }
@@ -112,7 +140,9 @@ impl std::fmt::Debug for Tap {
 
 /// What the driver works with.
 pub(crate) struct Rigging {
-    pub(crate) replica: Replica<RedbStore>,
+    pub(crate) replica: Replica<NodeStore>,
+    pub(crate) open: Box<OpenReplica>,
+    pub(crate) room: Room,
     pub(crate) clock: Arc<Clock>,
     pub(crate) admission: Admission,
     pub(crate) net: mpsc::Sender<NetCommand>,
@@ -125,14 +155,19 @@ pub(crate) struct Rigging {
 struct Driver {
     rigging: Rigging,
     inbox: mpsc::Receiver<Asked>,
-    waiting: BTreeMap<CommandId, oneshot::Sender<Reply>>,
+    waiting: BTreeMap<CommandId, oneshot::Sender<Answer>>,
     next_id: u64,
+    /// The first command of this beat: those before it are durable.
+    beat_began: u64,
+    /// Whether the replica was told that the disk is full, and when that was looked at.
+    full: bool,
+    looked: Time,
     law: Arc<Law>,
     view: Arc<RwLock<Arc<View>>>,
 }
 
 /// The view of a replica that has not been driven yet.
-pub(crate) fn first_view(replica: &Replica<RedbStore>, now: Time) -> Option<Arc<View>> {
+pub(crate) fn first_view(replica: &Replica<NodeStore>, now: Time) -> Option<Arc<View>> {
     let (law, snapshot) = (Arc::new(replica.law().clone()), replica.store().snapshot());
     Some(Arc::new(View {
         law,
@@ -160,13 +195,21 @@ pub(crate) fn start(rigging: Rigging, view: Arc<View>) -> std::io::Result<Helm> 
         .build()?;
     let stop = rigging.stop.clone();
     std::thread::Builder::new().name("driver".into()).spawn(move || {
-        let driver =
-            Driver { rigging, inbox: asked, waiting: BTreeMap::new(), next_id: 0, law, view };
+        let driver = Driver {
+            looked: rigging.clock.now(),
+            rigging,
+            inbox: asked,
+            waiting: BTreeMap::new(),
+            next_id: 0,
+            beat_began: 0,
+            full: false,
+            law,
+            view,
+        };
         let ended = runtime.block_on(driver.run());
-        if let Err(failure) = ended {
-            tracing::error!(target: "aquifer::driver", %failure, "the store failed; the node stops");
-            let hint = "check the disk; the next start checks the store and rebuilds from peers what is lost";
-            let _ = fail.send(Some(Problem::new("store_failed", 1, failure.to_string(), hint)));
+        if let Err(problem) = ended {
+            tracing::error!(target: "aquifer::driver", %problem, "the store failed; the node stops");
+            let _ = fail.send(Some(problem));
             stop.cancel();
         }
     })?;
@@ -174,16 +217,27 @@ pub(crate) fn start(rigging: Rigging, view: Arc<View>) -> std::io::Result<Helm> 
 }
 
 impl Driver {
-    async fn run(mut self) -> Result<(), StoreFailure> {
+    async fn run(mut self) -> Result<(), Problem> {
         loop {
             let Some(()) = self.next_inputs().await else {
                 return Ok(());
             };
-            self.rigging.replica.commit()?;
-            self.publish();
-            while let Some(output) = self.rigging.replica.poll_output() {
-                self.perform(output).await;
+            match self.rigging.replica.commit() {
+                Ok(()) => self.beat_began = self.next_id,
+                Err(failure) if failure.full => {
+                    self = self.reopens(&failure)?;
+                    continue;
+                }
+                Err(failure) => return Err(store_failed(&failure)),
             }
+            self.publish();
+            let mut jobs = Vec::new();
+            while let Some(output) = self.rigging.replica.poll_output() {
+                self.perform(output, &mut jobs).await;
+            }
+            // Answers have left by now: nobody waits for the index to take its jobs.
+            let view = self.view();
+            self.rigging.observer.indexer.submit(jobs, &view).await;
         }
     }
 
@@ -192,6 +246,12 @@ impl Driver {
         let wait = match self.rigging.replica.next_deadline() {
             Some((at, _)) => at.since(self.rigging.clock.now()),
             None => Duration::from_secs(3_600),
+        };
+        // Somebody may make room at any moment.
+        let wait = if self.full {
+            wait.min(LOOK_EVERY)
+        } else {
+            wait
         };
         tokio::select! {
             () = self.rigging.stop.cancelled() => return None,
@@ -212,6 +272,7 @@ impl Driver {
                 self.on_asked(asked);
             }
         }
+        self.looks_for_room();
         // Deadlines are looked at in every beat: a busy node never reaches its sleep.
         self.handle(Input::Tick);
         Some(())
@@ -241,8 +302,22 @@ impl Driver {
             }
             NetEvent::Down { peer } => self.handle(Input::PeerDown { peer: NodeId(peer) }),
             NetEvent::Frame { from, frame } => {
-                self.handle(Input::Frame {
-                    from: NodeId(from),
+                let from = NodeId(from);
+                self.tap(Passing::Heard { from: &from }, &frame);
+                self.handle(Input::Frame { from, bytes: frame });
+            }
+            NetEvent::Gossip {
+                mesh,
+                from,
+                ticket,
+                frame,
+            } => {
+                let from = NodeId(from);
+                self.tap(Passing::Heard { from: &from }, &frame);
+                self.handle(Input::Gossip {
+                    mesh: mesh.parse().expect("a mesh of ours is a region"),
+                    from,
+                    ticket: Ticket(ticket),
                     bytes: frame,
                 });
             }
@@ -269,28 +344,53 @@ impl Driver {
         *self.view.write().unwrap_or_else(PoisonError::into_inner) = view;
     }
 
-    async fn perform(&mut self, output: Output) {
+    fn view(&self) -> Arc<View> {
+        self.view
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    async fn perform(&mut self, output: Output, jobs: &mut Vec<Job>) {
         match output {
             Output::Send { to, message } => {
                 let frame = Bytes::from(message.to_bytes());
-                if let Some(Tap(see)) = &self.rigging.tap {
-                    see(&to, &frame);
-                }
+                self.tap(Passing::Sent { to: &to }, &frame);
                 self.tell_net(NetCommand::Send { to: to.0, frame }).await;
+            }
+            Output::Publish {
+                mesh,
+                topic,
+                message,
+            } => {
+                let frame = Bytes::from(message.to_bytes());
+                self.tap(Passing::Published { mesh: &mesh }, &frame);
+                let lane = topic.as_bytes().first_chunk().expect("32 bytes hold 8");
+                self.tell_net(NetCommand::Publish {
+                    mesh: mesh.to_string(),
+                    lane: u64::from_be_bytes(*lane),
+                    frame,
+                })
+                .await;
+            }
+            Output::Verdict { ticket, verdict } => {
+                let verdict = match verdict {
+                    Verdict::Accept => GossipVerdict::Accept,
+                    Verdict::Ignore => GossipVerdict::Ignore,
+                    Verdict::Reject => GossipVerdict::Reject,
+                };
+                let ticket = ticket.0;
+                self.tell_net(NetCommand::Judged { ticket, verdict }).await;
             }
             Output::Reply { to, reply } => {
                 if let Some(waiting) = self.waiting.remove(&to) {
                     // Whoever asked may have gone; what was done stays done.
-                    let _ = waiting.send(reply);
+                    let _ = waiting.send(Ok(reply));
                 }
             }
             Output::Event(event) => {
-                let view = self
-                    .view
-                    .read()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .clone();
-                let learnt = self.rigging.observer.on_event(event, &view).await;
+                let view = self.view();
+                let learnt = self.rigging.observer.on_event(event, &view, jobs);
                 if let Some(known) = learnt {
                     self.tell_net(known).await;
                 }
@@ -298,8 +398,20 @@ impl Driver {
         }
     }
 
+    fn tap(&self, passing: Passing<'_>, frame: &[u8]) {
+        if let Some(Tap(see)) = &self.rigging.tap {
+            see(passing, frame);
+        }
+    }
+
     async fn tell_net(&self, command: NetCommand) {
         // The network ends only with the node.
         let _ = self.rigging.net.send(command).await;
     }
+}
+
+fn store_failed(failure: &StoreFailure) -> Problem {
+    let hint =
+        "check the disk; the next start checks the store and rebuilds from peers what is lost";
+    Problem::new("store_failed", 1, failure.to_string(), hint)
 }

@@ -16,9 +16,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
-const QUEUE: usize = 8_192;
+mod queue;
+
+use queue::Queue;
+
 /// So many records are read between two looks at the queue while the index is filled.
 const CHUNK: usize = 256;
 
@@ -27,10 +30,22 @@ const CHUNK: usize = 256;
 pub enum Job {
     /// A memory's version came in.
     Record(Record),
+    /// One came in while many waited: it is read back from the store.
+    Named(RecordId),
     /// Bodies are gone: look at these records again.
     Gone(Vec<RecordId>),
     /// A topic is gone.
     Withdrawn(TopicId),
+}
+
+impl Job {
+    /// The same without its record.
+    fn lightened(self) -> Self {
+        match self {
+            Self::Record(record) => Self::Named(record.id()),
+            other => other,
+        }
+    }
 }
 
 /// The index and how far it is.
@@ -39,8 +54,8 @@ pub struct Indexer {
     index: RwLock<Index>,
     /// Content hash → memory, to answer the same text with the same memory.
     known: Mutex<BTreeMap<[u8; 16], RecordId>>,
-    queue: mpsc::Sender<(Job, Arc<View>)>,
-    submitted: AtomicU64,
+    queue: Arc<Queue>,
+    promised: AtomicU64,
     done: watch::Sender<u64>,
     filled: watch::Sender<bool>,
 }
@@ -57,12 +72,13 @@ struct Bench {
 impl Indexer {
     /// Starts the thread, which first reads what `view` holds.
     pub fn start(view: Arc<View>) -> std::io::Result<Arc<Self>> {
-        let (queue, jobs) = mpsc::channel(QUEUE);
+        let queue = Arc::new(Queue::default());
+        let jobs = queue.clone();
         let indexer = Arc::new(Self {
             index: RwLock::default(),
             known: Mutex::default(),
             queue,
-            submitted: AtomicU64::new(0),
+            promised: AtomicU64::new(0),
             done: watch::Sender::new(0),
             filled: watch::Sender::new(false),
         });
@@ -71,31 +87,34 @@ impl Indexer {
         std::thread::Builder::new()
             .name("indexer".into())
             .spawn(move || {
-                let mut jobs = jobs;
                 let mut bench = Bench::default();
                 if let Some(indexer) = weak.upgrade() {
-                    indexer.fill(&view, &mut bench, &mut jobs);
+                    indexer.fill(&view, &mut bench);
                 }
                 drop(view);
-                while let Some((job, view)) = jobs.blocking_recv() {
+                while let Some((some, view)) = jobs.wait() {
                     let Some(indexer) = weak.upgrade() else { break };
-                    indexer.work(job, &view, &mut bench);
+                    indexer.work(some, &view, &mut bench);
                 }
             })?;
         Ok(indexer)
     }
 
-    /// Hands over a job. Waits while the queue is full.
-    pub async fn submit(&self, job: Job, view: Arc<View>) {
-        self.submitted.fetch_add(1, Ordering::AcqRel);
-        // The receiver ends only with the process.
-        let _ = self.queue.send((job, view)).await;
+    /// Says that so many jobs will be submitted: who asks from now on waits for them. A writer that
+    /// has its answer finds what it wrote, though the index is told after the answer has left.
+    pub fn promise(&self, jobs: usize) {
+        self.promised.fetch_add(jobs as u64, Ordering::AcqRel);
     }
 
-    /// Waits until everything submitted so far is in the index, at most `patience`. False if it is
+    /// Hands over jobs that were promised. Waits while very many wait.
+    pub async fn submit(&self, jobs: Vec<Job>, view: &Arc<View>) {
+        self.queue.push(jobs, view).await;
+    }
+
+    /// Waits until everything promised so far is in the index, at most `patience`. False if it is
     /// not: an answer may then lack the latest.
     pub async fn caught_up(&self, patience: Duration) -> bool {
-        let target = self.submitted.load(Ordering::Acquire);
+        let target = self.promised.load(Ordering::Acquire);
         let (mut done, mut filled) = (self.done.subscribe(), self.filled.subscribe());
         let both = async {
             let seen = done.wait_for(|done| *done >= target).await.is_ok();
@@ -147,12 +166,7 @@ impl Indexer {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn fill(
-        &self,
-        view: &Arc<View>,
-        bench: &mut Bench,
-        jobs: &mut mpsc::Receiver<(Job, Arc<View>)>,
-    ) {
+    fn fill(&self, view: &Arc<View>, bench: &mut Bench) {
         let mut from = Vec::new();
         loop {
             let mut chunk = Vec::with_capacity(CHUNK);
@@ -181,16 +195,37 @@ impl Indexer {
                 }
                 self.take(&record, view, bench);
             }
-            while let Ok((job, view)) = jobs.try_recv() {
-                self.work(job, &view, bench);
+            while let Some((some, view)) = self.queue.try_take() {
+                self.work(some, &view, bench);
             }
         }
         self.filled.send_replace(true);
     }
 
-    fn work(&self, job: Job, view: &View, bench: &mut Bench) {
+    fn work(&self, jobs: Vec<Job>, view: &View, bench: &mut Bench) {
+        let count = jobs.len() as u64;
+        for job in jobs {
+            self.work_at(job, view, bench);
+        }
+        self.done.send_modify(|done| *done += count);
+    }
+
+    fn work_at(&self, job: Job, view: &View, bench: &mut Bench) {
         match job {
-            Job::Record(record) => self.take(&record, view, bench),
+            Job::Record(record) => {
+                if record.header().kind == Kind::MEMORY {
+                    self.note(&record);
+                }
+                self.take(&record, view, bench);
+            }
+            Job::Named(id) => match log::record_by_id(&view.snapshot, &id) {
+                Ok(Some(record)) => self.work_at(Job::Record(record), view, bench),
+                // Cut off or withdrawn since; the job that says so waits behind this one.
+                Ok(None) => {}
+                Err(why) => {
+                    tracing::warn!(target: "aquifer::recall", %why, "a memory is not in the recall index");
+                }
+            },
             Job::Gone(ids) => {
                 for id in ids {
                     let memory = bench.revised.remove(&id).unwrap_or(id);
@@ -206,7 +241,6 @@ impl Indexer {
                 self.known().retain(|_, id| !ids.contains(id));
             }
         }
-        self.done.send_modify(|done| *done += 1);
     }
 
     fn take(&self, record: &Record, view: &View, bench: &mut Bench) {
@@ -279,6 +313,12 @@ impl Indexer {
         if let Err(why) = index.insert(&entry) {
             tracing::warn!(target: "aquifer::recall", %why, "a memory is not in the recall index");
         }
+    }
+}
+
+impl Drop for Indexer {
+    fn drop(&mut self) {
+        self.queue.close();
     }
 }
 

@@ -38,9 +38,9 @@ use crate::driver::{Helm, Rigging};
 use crate::home::{Home, HomeLock};
 use crate::indexer::Indexer;
 use crate::memory::{Inner, Memory};
-use crate::net::{NetCommand, NetEvent, NetHandle};
+use crate::net::{MeshSettings, NetCommand, NetEvent, NetHandle};
 use crate::observer::{Observed, Observer};
-use crate::store::RedbStore;
+use crate::store::{NodeStore, Room};
 use aquifer_protocol::{HiveId, Keys, Member, OpenReplica, Replica};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -76,12 +76,13 @@ pub async fn start(up: Up) -> Result<Node, Problem> {
     let settings = Settings::resolve(&up, &Config::read(&home)?)?;
     let token = load_token(&home)?;
     let keys = keys::identity(&home)?;
-    let clock = Arc::new(Clock::start());
+    let clock = Arc::new(Clock::shifted(up.clock_shift_ms));
     let plan = member::Plan::of(&home, &keys, &up, &settings, &clock)?;
-    let opened = RedbStore::open(&home)?;
+    let opened = NodeStore::open(&home, settings.store)?;
     let stop = CancellationToken::new();
     let admission = Admission::open(
         plan.hive(),
+        plan.region().clone(),
         home.clone(),
         keys::Issuer::of(&home, &keys)?,
         clock.clone(),
@@ -94,7 +95,8 @@ pub async fn start(up: Up) -> Result<Node, Problem> {
         stop: stop.clone(),
     };
     let seeds = member::seeds(&home, &settings, &plan)?;
-    let net = start_net(&keys, &settings, &admission, seeds, channels).await?;
+    let meshes = member::meshes(&plan);
+    let net = start_net(&keys, &settings, &admission, (seeds, meshes), channels).await?;
     let me = match plan.join(&home, &net_commands).await {
         Ok(me) => me,
         Err(problem) => {
@@ -112,7 +114,14 @@ pub async fn start(up: Up) -> Result<Node, Problem> {
             aside.display()
         ));
     }
-    let replica = open_replica(&keys, &me, opened.store, &clock)?;
+    let health = opened.store.health();
+    let room = Room::of(&home, settings.disk_reserve_bytes, health.clone());
+    let engine = opened.store.kind();
+    let open = {
+        let clock = clock.clone();
+        move |store, me: &Member| open_replica(&keys, me, store, &clock)
+    };
+    let replica = open(opened.store, &me)?;
     let view = driver::first_view(&replica, clock.now()).expect("this node has a certificate");
     let thread =
         |e: std::io::Error| Problem::new("no_thread", 1, format!("cannot start a thread: {e}"), "");
@@ -128,6 +137,8 @@ pub async fn start(up: Up) -> Result<Node, Problem> {
     }
     let rigging = Rigging {
         replica,
+        open: Box::new(open),
+        room,
         clock: clock.clone(),
         admission: admission.clone(),
         net: net_commands.clone(),
@@ -141,6 +152,8 @@ pub async fn start(up: Up) -> Result<Node, Problem> {
         helm: helm.clone(),
         indexer,
         observed,
+        health,
+        engine,
         home: home.clone(),
         admission,
         net: net_commands.clone(),
@@ -225,7 +238,7 @@ async fn start_net(
     keys: &Keys,
     settings: &Settings,
     admission: &Admission,
-    seeds: Vec<String>,
+    (seeds, meshes): (Vec<String>, Vec<MeshSettings>),
     channels: NetChannels,
 ) -> Result<NetHandle, Problem> {
     // A port that nobody asked for by name may be another one if it is taken.
@@ -239,6 +252,7 @@ async fn start_net(
         listen,
         seeds,
         mdns: settings.mdns,
+        meshes,
         agent_version: concat!("aquifer/", env!("CARGO_PKG_VERSION")).to_owned(),
         connections_max: settings.connections_max,
         per_peer_max: 2,
@@ -286,12 +300,13 @@ fn no_net(why: &net::StartNet) -> Problem {
 fn open_replica(
     keys: &Keys,
     me: &Member,
-    store: RedbStore,
+    store: NodeStore,
     clock: &Clock,
-) -> Result<Replica<RedbStore>, Problem> {
+) -> Result<Replica<NodeStore>, Problem> {
     let settings = aquifer_protocol::Settings {
         hive: HiveId(me.grant().hive.0),
         member: Some(me.clone()),
+        erases: store.erases(),
     };
     Replica::open(keys.clone(), settings, store, clock::seed(), clock.now()).map_err(
         |why| match why {

@@ -11,12 +11,13 @@ use crate::config::{Settings, Up};
 use crate::driver::Helm;
 use crate::home::Home;
 use crate::keys::{self, Ask, Issuer};
-use crate::net::NetCommand;
+use crate::net::{MeshSettings, NetCommand};
 use crate::ticket::Ticket;
 use aquifer_protocol::body::Manifest;
 use aquifer_protocol::certificate::{Chain, role};
+use aquifer_protocol::identity::digest;
 use aquifer_protocol::time::Time;
-use aquifer_protocol::{Command, HiveId, Keys, Member, Region, Reply};
+use aquifer_protocol::{Command, HiveId, Keys, Member, Region, Reply, limits, mesh};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -96,6 +97,14 @@ impl Plan {
         }
     }
 
+    /// The region this node is or will be in.
+    pub(crate) fn region(&self) -> &Region {
+        match self {
+            Self::Member(member) => member.region(),
+            Self::Join(join) => &join.0.region,
+        }
+    }
+
     /// Carries it out: the member this node is from now on.
     pub(crate) async fn join(
         self,
@@ -156,6 +165,30 @@ pub(crate) fn seeds(home: &Home, settings: &Settings, plan: &Plan) -> Result<Vec
     Ok(settings.seeds.iter().cloned().chain(usable).collect())
 }
 
+/// The regional meshes this node takes part in, and how they are named on the wire.
+pub(crate) fn meshes(plan: &Plan) -> Vec<MeshSettings> {
+    let narrow = match plan {
+        Plan::Member(member) => !mesh::takes_part(member),
+        Plan::Join(join) => join.0.topics.is_some(),
+    };
+    if narrow {
+        return Vec::new();
+    }
+    let hive = plan.hive();
+    let short = data_encoding::HEXLOWER.encode(&hive.0[..8]);
+    let meshes = plan.region().line().take(limits::MESH_DEPTH_MAX);
+    meshes
+        .map(|region| MeshSettings {
+            protocol: format!("/aquifer/{short}/mesh/{region}"),
+            key: digest(
+                "aquifer/mesh/1",
+                &[hive.as_bytes(), region.as_str().as_bytes()],
+            ),
+            region: region.to_string(),
+        })
+        .collect()
+}
+
 fn keep_seeds(home: &Home, addrs: &[String]) -> Result<(), Problem> {
     home.write(SEEDS_FILE, addrs.join("\n").as_bytes())
 }
@@ -171,7 +204,7 @@ pub(crate) async fn announce(
         chain: me.chain().to_vec().into(),
         addresses: listening
             .iter()
-            .take(aquifer_protocol::limits::ADDRESSES_MAX)
+            .take(limits::ADDRESSES_MAX)
             .cloned()
             .collect(),
         agent: concat!("aquifer/", env!("CARGO_PKG_VERSION")).to_owned(),

@@ -21,6 +21,7 @@ use crate::indexer::Indexer;
 use crate::net::NetCommand;
 use crate::observer::Observed;
 use crate::recall::{Filter, MAX_HITS, Mode};
+use crate::store::{EngineKind, Health};
 use crate::view::View;
 use crate::{keys, names};
 use aquifer_protocol::log::ReadRecord;
@@ -45,6 +46,8 @@ pub(crate) struct Inner {
     pub(crate) helm: Helm,
     pub(crate) indexer: Arc<Indexer>,
     pub(crate) observed: Observed,
+    pub(crate) health: Health,
+    pub(crate) engine: EngineKind,
     pub(crate) home: Home,
     pub(crate) admission: Admission,
     pub(crate) net: mpsc::Sender<NetCommand>,

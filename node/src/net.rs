@@ -16,6 +16,7 @@ mod asks;
 mod behaviour;
 mod dialing;
 mod gated;
+mod gossip;
 mod streams;
 mod task;
 #[cfg(test)]
@@ -49,6 +50,8 @@ pub struct NetSettings {
     pub seeds: Vec<String>,
     /// Whether to find and dial nodes on the local network.
     pub mdns: bool,
+    /// The regional meshes this node takes part in, widest first; the first three are.
+    pub meshes: Vec<MeshSettings>,
     /// What identify tells strangers about our software.
     pub agent_version: String,
     /// Most established connections, all peers together.
@@ -59,12 +62,37 @@ pub struct NetSettings {
     pub memory_max_bytes: Option<usize>,
 }
 
+/// One regional mesh.
+#[derive(Debug, Clone)]
+pub struct MeshSettings {
+    /// The region, as the judge names it among a peer's domains.
+    pub region: String,
+    /// Its protocol's name on the wire, the same on every node of the mesh.
+    pub protocol: String,
+    /// Keys the names of its topics and messages, the same on every node of the mesh.
+    pub key: [u8; 32],
+}
+
+/// What the node makes of a message of a mesh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GossipVerdict {
+    /// Pass it on.
+    Accept,
+    /// Let it end here.
+    Ignore,
+    /// Let it end here, and think worse of whoever passed it on.
+    Reject,
+}
+
 /// The node's verdict on one admission request.
 pub struct Judgement {
     /// Admit the peer. A `false` never takes back an earlier `true`: that is `NetCommand::Expel`.
     pub admit: bool,
     /// Travels back to the peer; at most `ADMIT_BYTES_MAX` bytes.
     pub answer: Vec<u8>,
+    /// What the peer is inside of, with us: names of regions that both certificates lie in, from
+    /// the top down. What is regional is offered to it only in these.
+    pub domains: Vec<String>,
 }
 
 /// How the node judges strangers: the key the transport authenticated, and the request. Called on
@@ -84,6 +112,23 @@ pub enum NetCommand {
         to: NodeKey,
         /// The bytes.
         frame: Bytes,
+    },
+    /// Say a frame to all of a mesh. While nobody listens there yet, it goes to some of its members
+    /// directly.
+    Publish {
+        /// The mesh's region.
+        mesh: String,
+        /// Messages of one lane take one way and may wait for each other.
+        lane: u64,
+        /// The bytes.
+        frame: Bytes,
+    },
+    /// The verdict on a `NetEvent::Gossip`, within twelve seconds.
+    Judged {
+        /// Which.
+        ticket: u64,
+        /// The verdict.
+        verdict: GossipVerdict,
     },
     /// Dial an address once; a failure is reported as `NetEvent::Trouble`.
     Dial {
@@ -142,6 +187,17 @@ pub enum NetEvent {
     Frame {
         /// The sender, as authenticated by the transport.
         from: NodeKey,
+        /// The bytes.
+        frame: Bytes,
+    },
+    /// A frame came in a mesh, and waits for `NetCommand::Judged`.
+    Gossip {
+        /// The mesh's region.
+        mesh: String,
+        /// The peer that passed it on.
+        from: NodeKey,
+        /// To answer by.
+        ticket: u64,
         /// The bytes.
         frame: Bytes,
     },
@@ -219,6 +275,29 @@ pub struct NetSnapshot {
     pub dropped_not_up: u64,
     /// Incoming connections that a limit or a failed handshake ended.
     pub incoming_failed: u64,
+    /// How many peers each mesh has on its busiest shard, and what it has let fall.
+    pub meshes: Vec<MeshLine>,
+}
+
+/// One mesh.
+#[derive(Debug, Clone, Default)]
+pub struct MeshLine {
+    /// Its region.
+    pub region: String,
+    /// Peers inside the region that are up.
+    pub peers: usize,
+    /// Peers that messages are passed to, on average over its shards.
+    pub degree: f64,
+    /// Messages heard, said, said directly because nobody listened, and let fall unjudged.
+    pub heard: u64,
+    /// Messages said here.
+    pub said: u64,
+    /// Of those, sent directly, because nobody listened in the mesh yet.
+    pub direct: u64,
+    /// Messages that found no room to wait for a verdict.
+    pub overflowed: u64,
+    /// Connections made anew because the peer had gone dumb.
+    pub remedies: u64,
 }
 
 /// One connected peer.
@@ -234,6 +313,8 @@ pub struct PeerLine {
     pub inbound: bool,
     /// Whether frames may flow.
     pub admitted: bool,
+    /// The regions that it and we lie in, from the top down, as last judged.
+    pub domains: Vec<String>,
     /// Frames waiting to be sent.
     pub queued: usize,
     /// Frames dropped since it connected.
@@ -374,13 +455,21 @@ pub async fn start(
     let key = translate::key_of(&local).expect("our own identity is Ed25519");
     let (swarm, control) = behaviour::swarm(&keypair, &settings).map_err(StartNet::Transport)?;
     let verdicts = task::Verdicts { judge, read_answer };
+    let meshes = gossip::Meshes::new(&settings.meshes);
     let wires = task::Wires {
         commands,
         events,
         stop,
     };
     let strangers_max = (settings.connections_max / 4).max(16) as usize;
-    let mut task = task::Task::new((swarm, control), verdicts, wires, seeds, strangers_max);
+    let mut task = task::Task::new(
+        (swarm, control),
+        meshes,
+        verdicts,
+        wires,
+        seeds,
+        strangers_max,
+    );
     task.listen(&listen).await?;
     let listen = task.listening().to_vec();
     Ok(NetHandle {

@@ -195,13 +195,31 @@ impl Observer {
                 self.observed.count("net_troubles", "");
             }
             NetEvent::Listening { addr } => info!(target: "aquifer::net::listening", %addr),
-            NetEvent::Frame { .. } => {}
+            NetEvent::Frame { .. } | NetEvent::Gossip { .. } => {}
         }
     }
 
-    /// Takes an event in. Returns what the network should know, if it brought a member's addresses.
-    pub(crate) async fn on_event(&self, event: Event, view: &Arc<View>) -> Option<NetCommand> {
-        let seen = &self.observed;
+    /// Takes an event in: what is left for the index to do is added to `jobs`, and promised. Returns
+    /// what the network should know, if it brought a member's addresses.
+    pub(crate) fn on_event(
+        &self,
+        event: Event,
+        view: &Arc<View>,
+        jobs: &mut Vec<Job>,
+    ) -> Option<NetCommand> {
+        let (seen, before) = (&self.observed, jobs.len());
+        let known = self.take(event, view, jobs, seen);
+        self.indexer.promise(jobs.len() - before);
+        known
+    }
+
+    fn take(
+        &self,
+        event: Event,
+        view: &Arc<View>,
+        jobs: &mut Vec<Job>,
+        seen: &Observed,
+    ) -> Option<NetCommand> {
         match event {
             Event::Accepted { record, from } => {
                 let header = record.header();
@@ -215,16 +233,16 @@ impl Observer {
                         "written"
                     },
                 );
-                self.index(record, from, view).await;
+                jobs.extend(self.index(record, from, view));
             }
             Event::Repaired { record, from } => {
                 info!(target: "aquifer::record::repaired", id = ?record.id(), from = ?from);
                 seen.count("repairs", "");
-                self.index(record, Some(from), view).await;
+                jobs.extend(self.index(record, Some(from), view));
             }
             Event::Erased { topic, ids } => {
                 seen.count("erasures", "");
-                self.gone(topic, ids, view).await;
+                jobs.push(self.gone(topic, ids, view));
             }
             Event::Cut { key, fork, ids } => {
                 error!(target: "aquifer::log::cut", ?key, fork);
@@ -233,15 +251,13 @@ impl Observer {
                     "node {} signed two records at one place of its log in `{}`; the log is cut there, {} records are out",
                     names::node(&key.writer), view.topic_name(key.topic), ids.len()
                 ));
-                self.gone(key.topic, ids, view).await;
+                jobs.push(self.gone(key.topic, ids, view));
             }
             Event::Withdrawn { topic, denial } => {
                 let name = view.topic_name(topic);
                 warn!(target: "aquifer::topic::withdrawn", topic = %name, %denial);
                 seen.trouble(format!("`{name}` was removed from this node: {denial}"));
-                self.indexer
-                    .submit(Job::Withdrawn(topic), view.clone())
-                    .await;
+                jobs.push(Job::Withdrawn(topic));
             }
             Event::Rejected { from, id, why } => {
                 debug!(target: "aquifer::record::rejected", from = ?from, id = ?id, %why);
@@ -302,26 +318,24 @@ impl Observer {
         None
     }
 
-    async fn index(
+    fn index(
         &self,
         record: aquifer_protocol::Record,
         from: Option<NodeId>,
         view: &Arc<View>,
-    ) {
+    ) -> Option<Job> {
         let kind = record.header().kind;
         if record.carried().is_none() || !matches!(kind, Kind::MEMORY | Kind::REVISION) {
-            return;
+            return None;
         }
-        if kind == Kind::MEMORY {
+        if kind == Kind::MEMORY && from.is_none() {
+            // Before its writer is answered, so that the same again is known.
             self.indexer.note(&record);
         }
-        let watched = self.observed.happenings.receiver_count() > 0;
-        let told = watched.then(|| record.clone());
-        // To the index first: who is told of a memory and recalls it at once is to find it.
-        self.indexer.submit(Job::Record(record), view.clone()).await;
-        if let Some(record) = told {
+        if self.observed.happenings.receiver_count() > 0 {
             self.tell_memory(&record, from, view);
         }
+        Some(Job::Record(record))
     }
 
     fn tell_memory(&self, record: &aquifer_protocol::Record, from: Option<NodeId>, view: &View) {
@@ -342,13 +356,13 @@ impl Observer {
         }
     }
 
-    async fn gone(&self, topic: TopicId, ids: Vec<RecordId>, view: &Arc<View>) {
+    fn gone(&self, topic: TopicId, ids: Vec<RecordId>, view: &Arc<View>) -> Job {
         info!(target: "aquifer::record::gone", topic = ?topic, count = ids.len());
         self.tell(|| Happening::Forgotten {
             topic: view.topic_name(topic),
             ids: ids.iter().map(ToString::to_string).collect(),
         });
-        self.indexer.submit(Job::Gone(ids), view.clone()).await;
+        Job::Gone(ids)
     }
 
     fn tell(&self, happening: impl FnOnce() -> Happening) {

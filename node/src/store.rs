@@ -1,50 +1,251 @@
-//! The store on disk: redb behind the core's `Store`.
+//! A node's store: one engine behind the core's `Store`, chosen when the home is made.
 //!
-//! Every batch is one redb transaction with immediate durability, so a batch that returned would
-//! survive a power cut. Readers take [`Snapshot`]s, which a commit never stalls. What redb finds
-//! corrupt is not served and not deleted: the file is put aside and the store begins anew, to be
-//! rebuilt from peers.
+//! Every batch that returned would survive a power cut. Readers take [`Snapshot`]s, which a commit
+//! never stalls. What an engine finds corrupt is not served and not deleted: it is put aside and the
+//! store begins anew, to be rebuilt from peers. After a failed write nothing is acknowledged any
+//! more (I18); where the disk was full, [`NodeStore::reopened`] goes on from what is durable.
 //!
-//! Not here: what the bytes mean (`protocol::log`); that records match their hashes is checked there.
+//! In `store/`: the engines, `room` (is there any on the disk?), `pace` (how fast is it?). Not here:
+//! what the bytes mean (`protocol::log`); that records match their hashes is checked there.
 
+mod engine;
+mod pace;
+mod redb;
+mod room;
+#[cfg(feature = "sled")]
+mod sled;
+
+use self::engine::{Closed, Engine, OpenEngine, Reader, no_room, read_only};
 use crate::api::Problem;
+use crate::clock;
 use crate::home::Home;
 use aquifer_protocol::{Batch, Store, StoreFailure, Table};
 use bytes::Bytes;
-use redb::{Database, DatabaseError, ReadOnlyTable, ReadableDatabase as _, TableDefinition};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-type Entries = ReadOnlyTable<&'static [u8], &'static [u8]>;
+pub use pace::{Health, Pace};
+pub(crate) use room::{LOOK_EVERY, Room};
 
-const CACHE_BYTES: usize = 16 << 20;
+/// Says which engine a home has, so that it is never opened with another.
+const ENGINE_FILE: &str = "store.engine";
+/// There if the last run saw the store fail: it is then checked whole before it is used.
+const SUSPECT_FILE: &str = "store.suspect";
+/// A reader that has just been let go of may hold the files a moment longer.
+const LOCKED_TRIES: u32 = 100;
+const LOCKED_PAUSE: Duration = Duration::from_millis(50);
 
-fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
-    TableDefinition::new(match table {
-        Table::Meta => "meta",
-        Table::Logs => "logs",
-        Table::Records => "records",
-        Table::Ids => "ids",
-        Table::Tombstones => "tombstones",
-        Table::Proofs => "proofs",
-        Table::Related => "related",
-    })
+/// A store engine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EngineKind {
+    /// The default.
+    Redb,
+    /// Beta by its maker's word, and it never gives bytes back: for topics that restrict nothing.
+    Sled,
+}
+
+impl EngineKind {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Redb, Self::Sled];
+
+    /// Its name in flags, files and answers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Redb => "redb",
+            Self::Sled => "sled",
+        }
+    }
+
+    /// The engine called `name`.
+    ///
+    /// # Errors
+    /// `store_engine` if there is none.
+    pub fn parse(name: &str) -> Result<Self, Problem> {
+        let found = Self::ALL.into_iter().find(|kind| kind.name() == name);
+        found.ok_or_else(|| {
+            engine_problem(
+                format!("`{name}` is not a store engine"),
+                "give redb or sled",
+            )
+        })
+    }
+
+    /// Whether what is removed leaves the disk for good: at the latest when the store is compacted.
+    pub fn erases(self) -> bool {
+        self == Self::Redb
+    }
+
+    /// What an operator should know before relying on it; empty if nothing.
+    pub fn warning(self) -> &'static str {
+        match self {
+            Self::Redb => "",
+            Self::Sled => {
+                "the sled engine is beta and cannot remove what was erased from the disk: topics that restrict where or how long data may rest are not kept here"
+            }
+        }
+    }
+
+    fn path(self, home: &Home) -> PathBuf {
+        home.file(&format!("store.{}", self.name()))
+    }
+
+    fn open(self, path: &Path, check: bool) -> Result<Box<dyn Engine>, OpenEngine> {
+        match self {
+            Self::Redb => Ok(Box::new(redb::RedbEngine::open(path, check)?)),
+            #[cfg(feature = "sled")]
+            Self::Sled => Ok(Box::new(sled::SledEngine::open(path)?)),
+            #[cfg(not(feature = "sled"))]
+            Self::Sled => Err(OpenEngine::Version(
+                "sled, which this build leaves out".into(),
+            )),
+        }
+    }
 }
 
 /// A node's store.
-#[derive(Debug)]
-pub struct RedbStore {
-    db: Arc<Database>,
-    /// The tables as of the last commit: reading between commits opens nothing.
-    current: Snapshot,
+pub struct NodeStore {
+    home: Home,
+    kind: EngineKind,
+    engine: Box<dyn Engine>,
+    health: Health,
     /// Set once a write has failed: after that nothing may be acknowledged (I18).
     failed: Option<StoreFailure>,
 }
 
-/// The store as it was after one commit.
+/// The store as it was after one commit. Cheap to clone.
 #[derive(Clone)]
 pub struct Snapshot {
-    tables: Arc<Vec<Entries>>,
+    reader: Reader,
+    erases: bool,
+}
+
+/// A store that was opened, and what had to be put aside for it.
+#[derive(Debug)]
+pub struct Opened {
+    /// The store.
+    pub store: NodeStore,
+    /// Where a corrupt store was put.
+    pub put_aside: Option<PathBuf>,
+}
+
+impl NodeStore {
+    /// Opens the store of `home`, or makes it: with the engine asked for, else with the one it has,
+    /// else with redb. A corrupt one is put aside, never deleted.
+    ///
+    /// # Errors
+    /// `store_engine` if the home has another engine than the one asked for; `home_locked`,
+    /// `store_newer`, `home_unusable`.
+    pub fn open(home: &Home, asked: Option<EngineKind>) -> Result<Opened, Problem> {
+        let kind = settle_engine(home, asked)?;
+        let (engine, put_aside) = open_or_put_aside(home, kind)?;
+        if !kind.warning().is_empty() {
+            tracing::warn!(target: "aquifer::store", engine = kind.name(), "{}", kind.warning());
+        }
+        let store = Self {
+            home: home.clone(),
+            kind,
+            engine,
+            health: Health::default(),
+            failed: None,
+        };
+        Ok(Opened { store, put_aside })
+    }
+
+    /// Closes the store and opens it again, after a write found no room: what is durable is what is
+    /// there. Every [`Snapshot`] must be on its way out.
+    ///
+    /// # Errors
+    /// As [`NodeStore::open`]; a store that is corrupt now is a failure.
+    pub fn reopened(mut self) -> Result<Self, Problem> {
+        if !self.engine.is_unharmed() {
+            self.engine = Box::new(Closed);
+            self.engine = open_patiently(&self.home, self.kind, false)
+                .map_err(|why| cannot_open(&self.home, self.kind, why))?;
+        }
+        self.failed = None;
+        self.unsuspect();
+        Ok(self)
+    }
+
+    /// Its engine.
+    pub fn kind(&self) -> EngineKind {
+        self.kind
+    }
+
+    /// Whether what is removed leaves the disk for good.
+    pub fn erases(&self) -> bool {
+        self.kind.erases()
+    }
+
+    /// The store as it is now, for a reader.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            reader: self.engine.reader(),
+            erases: self.kind.erases(),
+        }
+    }
+
+    /// How it is doing, for those who look after it.
+    pub fn health(&self) -> Health {
+        self.health.clone()
+    }
+
+    /// Gives unused bytes back to the file system; no [`Snapshot`] may be held. False if there were
+    /// none, or if the engine cannot.
+    ///
+    /// # Errors
+    /// If the engine fails.
+    pub fn compact(&mut self) -> Result<bool, StoreFailure> {
+        self.engine.compact()
+    }
+
+    /// The bytes that the store of `home` takes on disk.
+    pub fn bytes_on_disk(home: &Home) -> u64 {
+        EngineKind::ALL
+            .iter()
+            .map(|kind| bytes_below(&kind.path(home)))
+            .sum()
+    }
+
+    fn suspect(&self) {
+        // On a disk that refuses writes this may fail too; the engine checks what it must by itself.
+        let _ = std::fs::write(self.home.file(SUSPECT_FILE), b"");
+    }
+
+    fn unsuspect(&self) {
+        let _ = std::fs::remove_file(self.home.file(SUSPECT_FILE));
+    }
+}
+
+impl Snapshot {
+    /// A snapshot of which nothing can be read: while the store is opened anew.
+    pub(crate) fn closed(&self) -> Self {
+        Self {
+            reader: Arc::new(Closed),
+            erases: self.erases,
+        }
+    }
+
+    /// Whether what is removed from its store leaves the disk for good.
+    pub fn erases(&self) -> bool {
+        self.erases
+    }
+}
+
+impl Drop for NodeStore {
+    fn drop(&mut self) {
+        // Whatever gave up here may have met what the disk has changed.
+        if std::thread::panicking() {
+            self.suspect();
+        }
+    }
+}
+
+impl std::fmt::Debug for NodeStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "NodeStore({})", self.kind.name())
+    }
 }
 
 impl std::fmt::Debug for Snapshot {
@@ -53,115 +254,9 @@ impl std::fmt::Debug for Snapshot {
     }
 }
 
-/// A store that was opened, and what had to be put aside for it.
-#[derive(Debug)]
-pub struct Opened {
-    /// The store.
-    pub store: RedbStore,
-    /// Where a corrupt store was put.
-    pub put_aside: Option<PathBuf>,
-}
-
-impl RedbStore {
-    /// Opens the store of `home`, or makes it. A corrupt one is put aside, never deleted.
-    pub fn open(home: &Home) -> Result<Opened, Problem> {
-        let path = home.file("store.redb");
-        let suspect = home.file("store.suspect");
-        let check = suspect.exists();
-        // The home is locked by us, so whoever has the file open is a reader of a node that has just
-        // been stopped in this process: it lets go in a moment.
-        let mut opened = open_at(&path, check);
-        for _ in 0..40 {
-            if !matches!(opened, Err(OpenAt::Locked)) {
-                break;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(50));
-            opened = open_at(&path, check);
-        }
-        match opened {
-            Ok(store) => {
-                let _ = std::fs::remove_file(&suspect);
-                Ok(Opened {
-                    store,
-                    put_aside: None,
-                })
-            }
-            Err(OpenAt::Locked) => Err(Problem::new(
-                "home_locked",
-                1,
-                format!("another process has {} open", path.display()),
-                "stop it, or give this node a home of its own with --home",
-            )),
-            Err(OpenAt::Version(version)) => Err(newer(&format!("redb file format {version}"))),
-            Err(OpenAt::Io(e)) => Err(home.trouble("open the store", &e)),
-            Err(OpenAt::Corrupt(why)) => {
-                let aside = free_name(home);
-                std::fs::rename(&path, &aside)
-                    .map_err(|e| home.trouble("put the store aside", &e))?;
-                tracing::error!(target: "aquifer::store", %why, aside = %aside.display(),
-                    "the store is corrupt; it was put aside and is rebuilt from peers");
-                let store = open_at(&path, false).map_err(|e| {
-                    Problem::new(
-                        "store_failed",
-                        1,
-                        format!("cannot make a new store: {e:?}"),
-                        "",
-                    )
-                })?;
-                let _ = std::fs::remove_file(&suspect);
-                Ok(Opened {
-                    store,
-                    put_aside: Some(aside),
-                })
-            }
-        }
-    }
-
-    /// The store as it is now, for a reader.
-    pub fn snapshot(&self) -> Snapshot {
-        self.current.clone()
-    }
-
-    fn write(&self, batch: &Batch) -> Result<(), redb::Error> {
-        let transaction = self.db.begin_write()?;
-        let mut changes = batch.iter().peekable();
-        while let Some((table, ..)) = changes.peek().copied() {
-            let mut open = transaction.open_table(definition(table))?;
-            while let Some((_, key, value)) = changes.next_if(|(of, ..)| *of == table) {
-                match value {
-                    Some(value) => open.insert(key.as_ref(), value.as_ref())?,
-                    None => open.remove(key.as_ref())?,
-                };
-            }
-        }
-        transaction.commit()?;
-        Ok(())
-    }
-}
-
-impl Snapshot {
-    fn of(db: &Database) -> Result<Self, redb::Error> {
-        let transaction = db.begin_read()?;
-        let open = |table: &Table| transaction.open_table(definition(*table));
-        let tables = Table::ALL.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self {
-            tables: Arc::new(tables),
-        })
-    }
-
-    fn table(&self, table: Table) -> &Entries {
-        // `Table::ALL` is in the order of the tables' numbers.
-        &self.tables[table as usize]
-    }
-}
-
 impl Store for Snapshot {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreFailure> {
-        let found = self
-            .table(table)
-            .get(key)
-            .map_err(|e| failure("read", &e))?;
-        Ok(found.map(|value| Bytes::copy_from_slice(value.value())))
+        self.reader.get(table, key)
     }
 
     fn range(
@@ -171,34 +266,18 @@ impl Store for Snapshot {
         until: Option<&[u8]>,
         visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
     ) -> Result<(), StoreFailure> {
-        if until.is_some_and(|until| until <= from) {
-            return Ok(());
-        }
-        let table = self.table(table);
-        let entries = match until {
-            Some(until) => table.range(from..until),
-            None => table.range(from..),
-        };
-        for entry in entries.map_err(|e| failure("read", &e))? {
-            let (key, value) = entry.map_err(|e| failure("read", &e))?;
-            if !visit(key.value(), Bytes::copy_from_slice(value.value())) {
-                break;
-            }
-        }
-        Ok(())
+        self.reader.range(table, from, until, visit)
     }
 
     fn apply(&mut self, _: Batch) -> Result<(), StoreFailure> {
-        Err(StoreFailure {
-            operation: "write",
-            detail: "a snapshot cannot be written to".into(),
-        })
+        Err(read_only())
     }
 }
 
-impl Store for RedbStore {
+impl Store for NodeStore {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreFailure> {
-        self.current.get(table, key)
+        let read = self.engine.get(table, key);
+        read.inspect_err(|_| self.suspect())
     }
 
     fn range(
@@ -208,105 +287,166 @@ impl Store for RedbStore {
         until: Option<&[u8]>,
         visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
     ) -> Result<(), StoreFailure> {
-        self.current.range(table, from, until, visit)
+        let read = self.engine.range(table, from, until, visit);
+        read.inspect_err(|_| self.suspect())
     }
 
     fn apply(&mut self, batch: Batch) -> Result<(), StoreFailure> {
         if let Some(failure) = &self.failed {
             return Err(failure.clone());
         }
-        let done = self.write(&batch).and_then(|()| Snapshot::of(&self.db));
-        match done {
-            Ok(current) => {
-                self.current = current;
-                Ok(())
-            }
-            Err(e) => {
-                // Whether the batch is on disk is unknown now, and another fsync would not tell.
-                let failure = failure("commit", &e);
-                self.failed = Some(failure.clone());
-                Err(failure)
-            }
-        }
+        let (done, took) = clock::timed(|| self.engine.apply(batch));
+        self.health.committed(took);
+        done.inspect_err(|failure| {
+            // Whether the batch is on disk is unknown now, and another fsync would not tell.
+            self.failed = Some(failure.clone());
+            self.suspect();
+        })
     }
 }
 
-#[derive(Debug)]
-enum OpenAt {
-    Locked,
-    Version(u8),
-    Io(std::io::Error),
-    Corrupt(String),
-}
-
-impl From<redb::Error> for OpenAt {
-    fn from(e: redb::Error) -> Self {
-        match e {
-            redb::Error::DatabaseAlreadyOpen => Self::Locked,
-            redb::Error::UpgradeRequired(version) => Self::Version(version),
-            // redb calls a file of another kind invalid data.
-            redb::Error::Io(e) if e.kind() != std::io::ErrorKind::InvalidData => Self::Io(e),
-            e => Self::Corrupt(e.to_string()),
-        }
-    }
-}
-
-fn open_at(path: &std::path::Path, check: bool) -> Result<RedbStore, OpenAt> {
-    // redb asserts on some corruptions; a node must come up all the same.
-    let opened = std::panic::catch_unwind(|| open_and_check(path, check));
-    opened.unwrap_or_else(|_| Err(OpenAt::Corrupt("redb gave up on it".into())))
-}
-
-fn open_and_check(path: &std::path::Path, check: bool) -> Result<RedbStore, OpenAt> {
-    let from = |e: DatabaseError| OpenAt::from(redb::Error::from(e));
-    let mut db = Database::builder()
-        .set_cache_size(CACHE_BYTES)
-        .create(path)
-        .map_err(from)?;
-    if check && !db.check_integrity().map_err(from)? {
-        tracing::warn!(target: "aquifer::store", "redb repaired the store");
-    }
-    // A store that has its tables is not written to before its schema has been read: one of a newer
-    // version must stay as it is.
-    let current = match Snapshot::of(&db) {
-        Ok(current) => current,
-        Err(redb::Error::TableDoesNotExist(_)) => {
-            make_tables(&db)?;
-            Snapshot::of(&db)?
-        }
-        Err(why) => return Err(why.into()),
+/// The engine of this home: written down before the store is made.
+fn settle_engine(home: &Home, asked: Option<EngineKind>) -> Result<EngineKind, Problem> {
+    let there = EngineKind::ALL
+        .into_iter()
+        .find(|kind| kind.path(home).exists());
+    let written = home.read(ENGINE_FILE, 64)?;
+    let has = match &written {
+        Some(name) => Some(EngineKind::parse(String::from_utf8_lossy(name).trim())?),
+        // Homes were made before there was a choice.
+        None => there,
     };
-    // Reading where the logs stand touches every page that opening the replica needs.
-    aquifer_protocol::log::Logs::load(&current).map_err(|e| OpenAt::Corrupt(e.to_string()))?;
-    Ok(RedbStore {
-        db: Arc::new(db),
-        current,
-        failed: None,
+    let kind = has.or(asked).unwrap_or(EngineKind::Redb);
+    if let Some(asked) = asked.filter(|asked| *asked != kind) {
+        return Err(engine_problem(
+            format!(
+                "the store of {} is {}, not {}",
+                home.path().display(),
+                kind.name(),
+                asked.name()
+            ),
+            "leave --store out to carry on with it, or give the other engine a home of its own and join with a new ticket; nothing was changed",
+        ));
+    }
+    if kind == EngineKind::Sled && !cfg!(feature = "sled") {
+        return Err(engine_problem(
+            "this build has no sled engine".to_owned(),
+            "build with the feature `sled`, or use redb in a home of its own",
+        ));
+    }
+    if written.is_none() {
+        home.write(ENGINE_FILE, format!("{}\n", kind.name()).as_bytes())?;
+    }
+    Ok(kind)
+}
+
+fn engine_problem(message: String, hint: &str) -> Problem {
+    Problem::new("store_engine", 2, message, hint)
+}
+
+fn open_or_put_aside(
+    home: &Home,
+    kind: EngineKind,
+) -> Result<(Box<dyn Engine>, Option<PathBuf>), Problem> {
+    let suspect = home.file(SUSPECT_FILE);
+    let opened = match open_patiently(home, kind, suspect.exists()) {
+        Ok(engine) => (engine, None),
+        Err(OpenEngine::Corrupt(why)) => {
+            let aside = free_name(home, kind);
+            std::fs::rename(kind.path(home), &aside)
+                .map_err(|e| home.trouble("put the store aside", &e))?;
+            tracing::error!(target: "aquifer::store", %why, aside = %aside.display(),
+                "the store is corrupt; it was put aside and is rebuilt from peers");
+            let engine =
+                open_patiently(home, kind, false).map_err(|why| cannot_open(home, kind, why))?;
+            (engine, Some(aside))
+        }
+        Err(why) => return Err(cannot_open(home, kind, why)),
+    };
+    let _ = std::fs::remove_file(&suspect);
+    Ok(opened)
+}
+
+/// The home is locked by us, so whoever has the files open is a reader of a store that has just been
+/// closed in this process: it lets go in a moment.
+fn open_patiently(
+    home: &Home,
+    kind: EngineKind,
+    check: bool,
+) -> Result<Box<dyn Engine>, OpenEngine> {
+    let path = kind.path(home);
+    let mut opened = open_at(kind, &path, check);
+    for _ in 0..LOCKED_TRIES {
+        // Room may be made any moment, too.
+        match &opened {
+            Err(OpenEngine::Locked) => {}
+            Err(OpenEngine::Io(e)) if no_room(e) => {}
+            _ => break,
+        }
+        std::thread::sleep(LOCKED_PAUSE);
+        opened = open_at(kind, &path, check);
+    }
+    opened
+}
+
+fn open_at(kind: EngineKind, path: &Path, check: bool) -> Result<Box<dyn Engine>, OpenEngine> {
+    let open = || {
+        let engine = kind.open(path, check)?;
+        // Reading where the logs stand touches every page that opening the replica needs.
+        let seen = Snapshot {
+            reader: engine.reader(),
+            erases: kind.erases(),
+        };
+        match aquifer_protocol::log::Logs::load(&seen) {
+            Ok(_) => Ok(engine),
+            Err(why) => Err(OpenEngine::Corrupt(why.to_string())),
+        }
+    };
+    // Engines assert on some corruptions; a node must come up all the same.
+    let opened = std::panic::catch_unwind(open);
+    opened.unwrap_or_else(|_| {
+        Err(OpenEngine::Corrupt(format!(
+            "{} gave up on it",
+            kind.name()
+        )))
     })
 }
 
-fn make_tables(db: &Database) -> Result<(), redb::Error> {
-    let transaction = db.begin_write()?;
-    for table in Table::ALL {
-        transaction.open_table(definition(table))?;
+fn cannot_open(home: &Home, kind: EngineKind, why: OpenEngine) -> Problem {
+    match why {
+        OpenEngine::Locked => Problem::new(
+            "home_locked",
+            1,
+            format!("another process has {} open", kind.path(home).display()),
+            "stop it, or give this node a home of its own with --home",
+        ),
+        OpenEngine::Version(what) => newer(&what),
+        OpenEngine::Io(e) => home.trouble("open the store", &e),
+        OpenEngine::Corrupt(why) => Problem::new(
+            "store_failed",
+            1,
+            format!("the store cannot be opened: {why}"),
+            "start the node again: the store is checked, and rebuilt from peers if it must be",
+        ),
     }
-    transaction.commit()?;
-    Ok(())
 }
 
-fn free_name(home: &Home) -> PathBuf {
-    let names = (1u32..).map(|n| home.file(&format!("store.corrupt-{n}.redb")));
+fn free_name(home: &Home, kind: EngineKind) -> PathBuf {
+    let names = (1u32..).map(|n| home.file(&format!("store.corrupt-{n}.{}", kind.name())));
     names
         .into_iter()
         .find(|path| !path.exists())
         .expect("some number is free")
 }
 
-fn failure(operation: &'static str, error: &(impl std::fmt::Display + ?Sized)) -> StoreFailure {
-    StoreFailure {
-        operation,
-        detail: error.to_string(),
-    }
+fn bytes_below(path: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(path) else {
+        return std::fs::metadata(path).map_or(0, |file| file.len());
+    };
+    entries
+        .flatten()
+        .map(|entry| bytes_below(&entry.path()))
+        .sum()
 }
 
 /// The problem that the store was written by a newer version.
@@ -320,57 +460,5 @@ pub fn newer(what: &str) -> Problem {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn home() -> (tempfile::TempDir, Home) {
-        let folder = tempfile::tempdir().expect("a folder");
-        let home = Home::at(Some(folder.path().to_owned()));
-        (folder, home)
-    }
-
-    fn batch(key: &'static str, value: &'static str) -> Batch {
-        let mut batch = Batch::default();
-        batch.put(Table::Meta, key, value);
-        batch
-    }
-
-    #[test]
-    fn what_was_applied_is_there_after_a_restart_and_snapshots_do_not_move() {
-        let (_folder, home) = home();
-        let mut store = RedbStore::open(&home).expect("made").store;
-        store.apply(batch("a", "1")).expect("durable");
-        let then = store.snapshot();
-        store.apply(batch("a", "2")).expect("durable");
-        assert_eq!(then.get(Table::Meta, b"a"), Ok(Some("1".into())));
-        drop((store, then));
-        let store = RedbStore::open(&home).expect("there").store;
-        assert_eq!(store.get(Table::Meta, b"a"), Ok(Some("2".into())));
-        let mut seen = Vec::new();
-        let mut visit = |key: &[u8], _| {
-            seen.push(key.to_vec());
-            true
-        };
-        store
-            .range(Table::Meta, b"a", Some(b"b"), &mut visit)
-            .expect("read");
-        assert_eq!(seen, [b"a"]);
-    }
-
-    /// I18: a store that is not what was written is put aside, and the node comes up empty.
-    #[test]
-    fn a_corrupt_store_is_put_aside_and_kept() {
-        let (_folder, home) = home();
-        let mut store = RedbStore::open(&home).expect("made").store;
-        store.apply(batch("a", "1")).expect("durable");
-        drop(store);
-        let path = home.file("store.redb");
-        let mut bytes = std::fs::read(&path).expect("there");
-        bytes[..4096].fill(0x5a);
-        std::fs::write(&path, &bytes).expect("written");
-        let opened = RedbStore::open(&home).expect("comes up");
-        let aside = opened.put_aside.expect("put aside");
-        assert_eq!(std::fs::read(aside).expect("kept"), bytes);
-        assert_eq!(opened.store.get(Table::Meta, b"a"), Ok(None));
-    }
-}
+#[path = "store/tests.rs"]
+mod tests;

@@ -8,6 +8,7 @@ use crate::names;
 use crate::store::Snapshot;
 use aquifer_crdt::memory::{Fold, Version};
 use aquifer_protocol::body::Memory;
+use aquifer_protocol::decide::keepable;
 use aquifer_protocol::log::{self, ReadRecord};
 use aquifer_protocol::placement;
 use aquifer_protocol::time::{Stamp, Time};
@@ -37,6 +38,7 @@ impl View {
         let label = self.law.label(topic)?;
         let grant = self.me.grant();
         let at = Time::from_millis(self.now.millis().clamp(grant.not_before, grant.not_after));
+        keepable(label, self.snapshot.erases())?;
         decide(
             Op::Egress,
             label,
@@ -58,13 +60,17 @@ impl View {
             .collect()
     }
 
-    /// The members that are to hold `topic`.
+    /// The members that are to hold `topic`. Of their engines this node knows its own only.
     pub fn holders(&self, topic: TopicId) -> Vec<NodeId> {
         let Ok(label) = self.law.label(topic) else {
             return Vec::new();
         };
         let members = self.law.members().map(|(_, known)| &known.member);
-        placement::holders(topic, label, members, self.now)
+        let mut holders = placement::holders(topic, label, members, self.now);
+        if keepable(label, self.snapshot.erases()).is_err() {
+            holders.retain(|node| *node != self.me.node());
+        }
+        holders
     }
 
     /// A topic's name, for people.

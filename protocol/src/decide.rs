@@ -104,6 +104,14 @@ pub enum Denial {
         /// The topic.
         topic: TopicName,
     },
+    /// The topic's location is restricted, and this node's store cannot give freed bytes back.
+    #[error(
+        "`{topic}` restricts where or how long its data may rest, and this node's store engine cannot remove it from the disk for good (rule: store_engine)"
+    )]
+    Engine {
+        /// The topic.
+        topic: TopicName,
+    },
     /// The certificate does not cover the topic.
     #[error("the certificate of node {node} does not cover `{topic}`")]
     Scope {
@@ -190,6 +198,7 @@ impl Denial {
             Self::Region { .. } => "region",
             Self::Border { .. } => "border",
             Self::Encryption { .. } => "encryption",
+            Self::Engine { .. } => "store_engine",
             Self::Scope { .. } => "scope",
             Self::Expired { .. } => "expired",
             Self::Keyring { .. } => "keyring",
@@ -280,6 +289,16 @@ pub fn allowed_in(label: Label<'_>, region: &Region) -> Result<(), Denial> {
         return Err(Denial::Encryption {
             topic: topic.clone(),
         });
+    }
+    Ok(())
+}
+
+/// Whether data labelled `label` may lie in a store that gives freed bytes back (`erases`), or does
+/// not. Only the node itself knows its engine, so this is its own part of the decision to hold.
+pub fn keepable(label: Label<'_>, erases: bool) -> Result<(), Denial> {
+    if !erases && label.policy.location.is_restricted() {
+        let topic = label.topic.clone();
+        return Err(Denial::Engine { topic });
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ use crate::identity::{AgentId, NodeId};
 use crate::log::{CorruptRecord, LogKey};
 use crate::policy::Policy;
 use crate::record::{Record, RecordId, Seq};
+use crate::region::Region;
 use crate::time::Time;
 use crate::topic::{TopicId, TopicName};
 use crate::wire::{Message, OpenMessage};
@@ -21,6 +22,21 @@ use core::time::Duration;
 /// Correlates a command with its reply.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct CommandId(pub u64);
+
+/// Correlates a message of a mesh with its verdict.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Ticket(pub u64);
+
+/// What becomes of a message of a mesh.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It is good: pass it on.
+    Accept,
+    /// Let it end here, and think no worse of whoever passed it on.
+    Ignore,
+    /// No honest node passes this on.
+    Reject,
+}
 
 /// What a driver hands to [`Replica::handle`](crate::Replica::handle).
 #[derive(Clone, Debug)]
@@ -51,12 +67,46 @@ pub enum Input {
         /// What it sent.
         message: Message,
     },
+    /// A message came in a mesh. It is answered by [`Output::Verdict`], and goes no farther before.
+    Gossip {
+        /// The mesh.
+        mesh: Region,
+        /// The peer that passed it on; who made it is for the records in it to say.
+        from: NodeId,
+        /// To answer by.
+        ticket: Ticket,
+        /// The message.
+        bytes: Bytes,
+    },
+    /// The same with a message that is open already.
+    GossipMessage {
+        /// The mesh.
+        mesh: Region,
+        /// The peer that passed it on.
+        from: NodeId,
+        /// To answer by.
+        ticket: Ticket,
+        /// The message.
+        message: Message,
+    },
+    /// How far away a peer is.
+    Distance {
+        /// The peer.
+        peer: NodeId,
+        /// A smoothed round trip.
+        rtt: Duration,
+    },
     /// Someone on this node wants something done.
     Command {
         /// To find the reply by.
         id: CommandId,
         /// What.
         command: Command,
+    },
+    /// The disk has run low on room, or has room again.
+    Room {
+        /// Whether there is too little for anything but the law and erasures.
+        full: bool,
     },
 }
 
@@ -219,6 +269,9 @@ pub enum Refusal {
         /// By how much.
         ahead: Duration,
     },
+    /// The disk has no room. What is there stays, and can be read and erased.
+    #[error("the disk of this node is full: it takes no new records until there is room again")]
+    DiskFull,
     /// Too many writes wait for receipts.
     #[error("too many writes wait for receipts; try again soon")]
     Busy,
@@ -236,6 +289,23 @@ pub enum Output {
         to: NodeId,
         /// What to send.
         message: Message,
+    },
+    /// Say a message to all of a mesh. To whom it goes is the driver's and the mesh's affair; the law
+    /// lets every member of the mesh have it.
+    Publish {
+        /// The mesh.
+        mesh: Region,
+        /// What it is about.
+        topic: TopicId,
+        /// What to say.
+        message: Message,
+    },
+    /// What becomes of a message of a mesh.
+    Verdict {
+        /// Which.
+        ticket: Ticket,
+        /// The verdict.
+        verdict: Verdict,
     },
     /// Answer a command.
     Reply {
@@ -383,6 +453,9 @@ pub enum RejectRecord {
     /// There are too many logs in the topic, or too many parked records.
     #[error("a limit is reached")]
     Full,
+    /// The disk has no room for it.
+    #[error("the disk is full")]
+    NoRoom,
     /// It says nothing the law can use.
     #[error("{0}")]
     Law(crate::law::LearnRecord),

@@ -72,8 +72,10 @@ id32! {
     HiveId
 }
 
+/// The length of a signature, in bytes.
+pub const SIGNATURE_BYTES: usize = 64;
 /// An Ed25519 signature.
-pub type Signature = [u8; 64];
+pub type Signature = [u8; SIGNATURE_BYTES];
 
 /// A signing key. Never printed; the bytes are wiped when dropped.
 #[derive(Clone)]

@@ -27,6 +27,7 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Clone, Debug)]
 pub struct Law {
     hive: HiveId,
+    hive_id: TopicId,
     hive_topic: TopicName,
     hive_policy: Policy,
     certificates: BTreeMap<[u8; 32], Member>,
@@ -128,6 +129,7 @@ impl Law {
     pub fn new(hive: HiveId) -> Self {
         Self {
             hive,
+            hive_id: TopicName::hive().id(&hive),
             hive_topic: TopicName::hive(),
             hive_policy: Policy::open(),
             certificates: BTreeMap::new(),
@@ -157,7 +159,7 @@ impl Law {
 
     /// The label of `topic` under the law of `epoch`.
     pub fn label_at(&self, topic: TopicId, epoch: Option<u64>) -> Result<Label<'_>, Denial> {
-        if topic == self.hive_topic.id(&self.hive) {
+        if topic == self.hive_id {
             let (topic, policy) = (&self.hive_topic, &self.hive_policy);
             return Ok(Label {
                 topic,

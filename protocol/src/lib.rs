@@ -20,7 +20,8 @@
 //! replica.commit()?;
 //! while let Some(output) = replica.poll_output() {
 //!     match output {
-//!         Output::Send { .. } | Output::Reply { .. } | Output::Event(_) => {}
+//!         Output::Send { .. } | Output::Publish { .. } | Output::Verdict { .. } => {}
+//!         Output::Reply { .. } | Output::Event(_) => {}
 //!     }
 //! }
 //! let _wake_me_at = replica.next_deadline();
@@ -29,18 +30,21 @@
 //!
 //! ## In reading order
 //! [`event`] what goes in and comes out · [`replica`] the router · [`record`] and [`log`] what is
-//! kept · [`law`] and [`mod@decide`] who may what · [`placement`] who holds what · [`sync`] how two nodes
-//! become equal · [`wire`] what they say · [`store`] the only seam · [`limits`] every bound.
+//! kept · [`law`] and [`mod@decide`] who may what · [`placement`] who holds what · [`mesh`] how news
+//! travels · [`sync`] how two nodes become equal · [`wire`] what they say · [`store`] the only seam · [`limits`] every bound.
 #![forbid(unsafe_code)]
 
 pub mod body;
 pub mod certificate;
 pub mod decide;
+pub mod directory;
+mod envelope;
 pub mod event;
 pub mod identity;
 pub mod law;
 pub mod limits;
 pub mod log;
+pub mod mesh;
 #[cfg(mutant)]
 pub mod mutant;
 pub mod placement;
@@ -59,7 +63,9 @@ pub mod wire;
 pub use body::{Body, Kind};
 pub use certificate::{Chain, Grant, Member};
 pub use decide::{Denial, Label, Op, Subject, decide};
-pub use event::{Command, CommandId, Durability, Event, Expect, Input, Output, Refusal, Reply};
+pub use event::{
+    Command, CommandId, Durability, Event, Expect, Input, Output, Refusal, Reply, Ticket, Verdict,
+};
 pub use identity::{AgentId, HiveId, Keys, NodeId, Seed};
 pub use law::Law;
 pub use log::LogKey;

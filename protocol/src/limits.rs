@@ -29,12 +29,25 @@ pub const RECORDS_BYTES_PER_MESSAGE: usize = 512 << 10;
 pub const RECORDS_PER_MESSAGE_MAX: usize = 1_024;
 /// The most runs, items or wants in one message.
 pub const ITEMS_PER_MESSAGE_MAX: usize = 4_096;
-/// Up to this many logs a topic's items travel as a plain list; above, as coded symbols.
-pub const LIST_ITEMS_MAX: usize = 64;
-/// The most coded symbols of one reconciliation, before it falls back to the list.
+/// Up to this many logs a topic's items travel as a plain list; above, as coded cells.
+pub const LIST_ITEMS_MAX: usize = 16;
+/// The most coded cells of one reconciliation, before it falls back to the list.
 pub const SYMBOLS_MAX: usize = 16_384;
-/// The most coded symbols in one message.
+/// The most coded cells in one message.
 pub const SYMBOLS_PER_MESSAGE_MAX: usize = 4_096;
+/// How many coded cells are sent unasked: enough for some ten differences.
+pub const SYMBOLS_FIRST: usize = 24;
+/// The most logs that are coded for talks under way, all topics and peers together.
+pub const CODED_LOGS_MAX: usize = 262_144;
+/// The most talks by coded cells that are remembered.
+pub const CODINGS_MAX: usize = 64;
+/// How many bytes of records a peer that turns out to lack them is given unasked.
+pub const GIVEN_BYTES: usize = 64 << 10;
+/// The most stretches of logs that wait to be sent to one peer.
+pub const WANTS_QUEUED_MAX: usize = 16_384;
+/// How many messages of records are on their way to a peer before it says that it holds the first:
+/// 4 MiB, which fill a line of 200 Mbit/s and 150 ms.
+pub const RECORDS_AHEAD: usize = 8;
 /// The most topics a node knows.
 pub const TOPICS_MAX: usize = 4_096;
 /// The most logs a node keeps for one topic.
@@ -59,6 +72,10 @@ pub const CHAIN_BYTES_MAX: usize = 8 << 10;
 pub const ADDRESSES_MAX: usize = 16;
 /// The longest address of a manifest, in bytes.
 pub const ADDRESS_BYTES_MAX: usize = 256;
+/// The longest node record in a directory, in bytes.
+pub const NODE_RECORD_BYTES_MAX: usize = 5 << 10;
+/// How long a node record may be good: it is signed anew well before.
+pub const NODE_RECORD_LIFE_MAX: Duration = Duration::from_secs(3_600);
 /// The most records parked because their time or their law has not come.
 pub const PARKED_MAX: usize = 1_024;
 /// The most commands that wait for receipts.
@@ -73,12 +90,36 @@ pub const SYNC_EVERY: Duration = Duration::from_secs(10);
 pub const SYNC_PEERS: usize = 2;
 /// How long an unanswered request for records stands before another peer may be asked.
 pub const WANT_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a peer that goes on delivering may take for a request.
+pub const WANT_PATIENCE_MAX: Duration = Duration::from_secs(60);
+/// How long a talk by coded cells is remembered.
+pub const CODING_KEPT: Duration = Duration::from_secs(30);
 /// How often a few records are read back.
 pub const SCRUB_EVERY: Duration = Duration::from_secs(1);
 /// How many records are read back each time.
 pub const SCRUB_RECORDS: u64 = 64;
 /// How many stretches of logs one peer may promise between two rounds of sync.
 pub const PROMISES_PER_ROUND: usize = 16_384;
+/// In how many meshes a node takes part: that of its top-level region and this many less one below.
+pub const MESH_DEPTH_MAX: usize = 3;
+/// The longest message that travels in a mesh, in bytes; longer stretches are announced and pulled.
+pub const GOSSIP_BYTES_MAX: usize = 32 << 10;
+/// How many nodes of a mesh carry a topic to another: the first sends, the second sees to it.
+pub const BRIDGES: usize = 2;
+/// How long the second bridge waits for the first.
+pub const BRIDGE_PATIENCE: Duration = Duration::from_secs(1);
+/// The most announcements whose verdict waits for the records they announce.
+pub const VERDICTS_HELD_MAX: usize = 256;
+/// How long a verdict may wait. A mesh forgets a message it has not judged after 12 s.
+pub const VERDICT_PATIENCE: Duration = Duration::from_secs(8);
+/// The most logs that one beat announces to a mesh; more are left to sync.
+pub const ANNOUNCED_MAX: usize = 64;
+/// How many nodes more than needed are asked for receipts at first.
+pub const RECEIPT_SPARE: usize = 2;
+/// How long after a request for receipts all who may have the records are asked (again).
+pub const RECEIPT_PATIENCE: Duration = Duration::from_secs(1);
+/// The most logs for which receipts are owed.
+pub const RECEIPTS_OWED_MAX: usize = 4_096;
 /// How often retention is enforced.
 pub const RETENTION_EVERY: Duration = Duration::from_secs(30);
 
@@ -90,5 +131,11 @@ const _: () = assert!(
 );
 const _: () = assert!(ITEMS_PER_MESSAGE_MAX * 128 < FRAME_BYTES_MAX);
 const _: () = assert!(SYMBOLS_PER_MESSAGE_MAX * 32 < FRAME_BYTES_MAX);
+const _: () = assert!(SYMBOLS_FIRST <= SYMBOLS_PER_MESSAGE_MAX);
+const _: () = assert!(LOGS_PER_TOPIC_MAX <= CODED_LOGS_MAX);
+const _: () = assert!(GIVEN_BYTES <= RECORDS_BYTES_PER_MESSAGE);
 const _: () = assert!(LIST_ITEMS_MAX <= ITEMS_PER_MESSAGE_MAX);
+const _: () = assert!(ANNOUNCED_MAX * 128 < GOSSIP_BYTES_MAX && GOSSIP_BYTES_MAX < FRAME_BYTES_MAX);
+const _: () = assert!(ANNOUNCED_MAX <= ITEMS_PER_MESSAGE_MAX);
 const _: () = assert!(CHAIN_BYTES_MAX + ADDRESSES_MAX * ADDRESS_BYTES_MAX < BODY_BYTES_MAX);
+const _: () = assert!(ADDRESSES_MAX * (ADDRESS_BYTES_MAX + 3) + 320 < NODE_RECORD_BYTES_MAX);

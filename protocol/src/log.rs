@@ -13,7 +13,8 @@ use crate::time::Stamp;
 use crate::topic::TopicId;
 use bytes::Bytes;
 use core::ops::Bound;
-use minicbor::{Decode, Encode, bytes::ByteVec};
+use minicbor::data::Type;
+use minicbor::{Decode, Decoder, Encode, Encoder};
 use std::collections::BTreeMap;
 
 /// Names a log.
@@ -57,35 +58,17 @@ pub struct LogState {
 #[derive(Clone, Debug, Default)]
 pub struct Logs {
     states: BTreeMap<LogKey, LogState>,
+    /// How many of each topic.
+    counts: BTreeMap<TopicId, usize>,
     next_number: u64,
 }
 
-/// What is stored for a record.
-#[derive(Encode, Decode)]
-struct Stored {
-    #[n(0)]
-    id: RecordId,
-    #[n(1)]
-    signed: bool,
-    #[n(2)]
-    envelope: ByteVec,
-    #[n(3)]
-    body: Option<ByteVec>,
-    /// Of everything above: the id covers neither the signature nor the flag.
-    #[n(4)]
-    checksum: u64,
-}
-
-impl Stored {
-    fn sum(&self) -> u64 {
-        let body = self.body.as_deref().map_or(&[][..], |body| &body[..]);
-        let flags = [u8::from(self.signed), u8::from(self.body.is_some())];
-        let sum = digest(
-            "aquifer/stored/1",
-            &[&self.id.0, &flags, &self.envelope, body],
-        );
-        u64::from_be_bytes(*sum.first_chunk().expect("32 bytes hold 8"))
-    }
+/// Of everything that is stored for a record: its id covers neither the signature nor the flag.
+fn checksum(id: &RecordId, signed: bool, envelope: &[u8], body: Option<&[u8]>) -> u64 {
+    let flags = [u8::from(signed), u8::from(body.is_some())];
+    let body = body.unwrap_or_default();
+    let sum = digest("aquifer/stored/1", &[&id.0, &flags, envelope, body]);
+    u64::from_be_bytes(*sum.first_chunk().expect("32 bytes hold 8"))
 }
 
 /// A stored record that cannot be trusted any more: the disk changed it.
@@ -184,10 +167,11 @@ impl Logs {
             ) {
                 (Some(key), Ok(state)) => {
                     logs.next_number = logs.next_number.max(state.number + 1);
-                    logs.states.insert(key, state);
+                    logs.keep(key, state);
                 }
                 _ => {
                     bad = Some(StoreFailure {
+                        full: false,
                         operation: "read the table of logs",
                         detail: "an entry is malformed".into(),
                     })
@@ -244,13 +228,28 @@ impl Logs {
     pub fn set<S: Store>(&mut self, store: &mut Staged<S>, key: LogKey, state: LogState) {
         let bytes = minicbor::to_vec(state).expect("a vector takes any encoding");
         store.put(Table::Logs, key.to_bytes(), bytes);
-        self.states.insert(key, state);
+        self.keep(key, state);
+    }
+
+    fn keep(&mut self, key: LogKey, state: LogState) {
+        if self.states.insert(key, state).is_none() {
+            *self.counts.entry(key.topic).or_default() += 1;
+        }
+    }
+
+    /// How many logs of `topic` there are.
+    pub fn count(&self, topic: TopicId) -> usize {
+        self.counts.get(&topic).copied().unwrap_or(0)
     }
 
     /// Forgets `key`, and stages that.
     pub fn remove<S: Store>(&mut self, store: &mut Staged<S>, key: &LogKey) {
         store.remove(Table::Logs, key.to_bytes());
-        self.states.remove(key);
+        if self.states.remove(key).is_some()
+            && let Some(count) = self.counts.get_mut(&key.topic)
+        {
+            *count -= 1;
+        }
     }
 }
 
@@ -269,18 +268,26 @@ pub fn id_key(id: &RecordId) -> [u8; 16] {
 
 /// Stages `record` at its place, with its id.
 pub fn put_record<S: Store>(store: &mut Staged<S>, number: u64, record: &Record) {
-    let place = record_key(number, record.header().seq);
-    let mut stored = Stored {
-        id: record.id(),
-        signed: record.is_signed(),
-        envelope: record.envelope().to_vec().into(),
-        body: record.carried().map(|body| body.to_vec().into()),
-        checksum: 0,
+    let place = Bytes::copy_from_slice(&record_key(number, record.header().seq));
+    let id = Bytes::copy_from_slice(&id_key(&record.id()));
+    let bytes = stored(record).expect("a vector takes any encoding");
+    store.put(Table::Records, place.clone(), bytes);
+    store.put(Table::Ids, id, place);
+}
+
+/// What is stored for a record: `[id, signed, envelope, body?, checksum]`.
+fn stored(record: &Record) -> Result<Vec<u8>, minicbor::encode::Error<core::convert::Infallible>> {
+    let (id, signed, envelope) = (record.id(), record.is_signed(), record.envelope());
+    let body = record.carried().map(|body| &body[..]);
+    let room = envelope.len() + body.map_or(0, <[u8]>::len) + 64;
+    let mut e = Encoder::new(Vec::with_capacity(room));
+    e.array(5)?.bytes(&id.0)?.bool(signed)?.bytes(envelope)?;
+    match body {
+        Some(body) => e.bytes(body)?,
+        None => e.null()?,
     };
-    stored.checksum = stored.sum();
-    let bytes = minicbor::to_vec(stored).expect("a vector takes any encoding");
-    store.put(Table::Records, place.to_vec(), bytes);
-    store.put(Table::Ids, id_key(&record.id()).to_vec(), place.to_vec());
+    e.u64(checksum(&id, signed, envelope, body))?;
+    Ok(e.into_writer())
 }
 
 /// Stages the removal of `record` from its place.
@@ -294,13 +301,33 @@ pub fn remove_record<S: Store>(store: &mut Staged<S>, number: u64, seq: Seq, id:
 /// Reads what [`put_record`] wrote, and checks it against its id and its body's hash.
 pub fn read_stored(number: u64, seq: Seq, bytes: &Bytes) -> Result<Record, CorruptRecord> {
     let corrupt = |why| CorruptRecord { number, seq, why };
-    let stored: Stored = minicbor::decode(bytes).map_err(|_| corrupt(OpenRecord::Malformed))?;
-    if stored.checksum != stored.sum() {
-        return Err(corrupt(OpenRecord::Malformed));
+    parse_stored(bytes)
+        .ok_or(OpenRecord::Malformed)
+        .and_then(|(id, signed, envelope, body)| {
+            Record::from_store(&envelope, body.as_ref(), signed, Some(id))
+        })
+        .map_err(corrupt)
+}
+
+/// Takes [`stored`] apart; none if that is not what was written.
+fn parse_stored(bytes: &Bytes) -> Option<(RecordId, bool, Bytes, Option<Bytes>)> {
+    let mut d = Decoder::new(bytes);
+    if d.array().ok()? != Some(5) {
+        return None;
     }
-    let envelope = Bytes::from(Vec::from(stored.envelope));
-    let body = stored.body.map(|body| Bytes::from(Vec::from(body)));
-    Record::from_store(&envelope, body.as_ref(), stored.signed, Some(stored.id)).map_err(corrupt)
+    let (id, signed): (RecordId, bool) = (d.decode().ok()?, d.bool().ok()?);
+    let envelope = d.bytes().ok()?;
+    let body = match d.datatype().ok()? {
+        Type::Null => {
+            d.null().ok()?;
+            None
+        }
+        _ => Some(d.bytes().ok()?),
+    };
+    let good = d.u64().ok()? == checksum(&id, signed, envelope, body);
+    // Both are parts of `bytes`, so nothing is copied.
+    let part = |part| bytes.slice_ref(part);
+    good.then(|| (id, signed, part(envelope), body.map(part)))
 }
 
 /// The record at `seq` of log `number`, checked.

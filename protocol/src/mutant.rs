@@ -15,13 +15,16 @@ pub enum Mutant {
     ServeWithoutPolicy = 2,
     /// A body that is named by a tombstone is stored all the same.
     TombstoneIgnored = 4,
+    /// A topic travels in the mesh of the top-level region, whatever its law.
+    MeshTooWide = 8,
 }
 
 /// Their names on the command line.
-pub const NAMES: [(&str, Mutant); 3] = [
+pub const NAMES: [(&str, Mutant); 4] = [
     ("ack-before-fsync", Mutant::AckBeforeFsync),
     ("serve-without-policy", Mutant::ServeWithoutPolicy),
     ("tombstone-ignored", Mutant::TombstoneIgnored),
+    ("mesh-too-wide", Mutant::MeshTooWide),
 ];
 
 static PLANTED: AtomicU32 = AtomicU32::new(0);

@@ -105,6 +105,15 @@ impl Policy {
 }
 
 impl DataLocationPolicy {
+    /// True if it restricts where data may rest, how, or for how long. What must not be somewhere, or
+    /// must not be any more, has to be removable from the disk itself (`decide::keepable`).
+    pub fn is_restricted(&self) -> bool {
+        self.allowed_regions != Regions::Anywhere
+            || !self.cross_border_allowed
+            || self.encryption_required
+            || self.retention.is_some()
+    }
+
     fn meet(&self, other: &Self) -> Self {
         // Two different required regions are both honoured by requiring neither alone: the nested
         // one if they nest, else nothing may hold the topic at all, which is the only safe answer.

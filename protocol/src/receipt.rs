@@ -8,7 +8,7 @@
 
 use crate::identity::{Keys, NodeId, Signature, verify};
 use crate::log::LogKey;
-use crate::record::{RecordId, Seq};
+use crate::record::{LogId, RecordId, Seq};
 use minicbor::{Decode, Encode};
 
 const DOMAIN: &[u8] = b"aquifer/rcpt/1\0";
@@ -25,6 +25,20 @@ pub struct Held {
     /// The last of them.
     #[n(2)]
     pub tip: RecordId,
+}
+
+/// A log, as far as a receipt is wanted for it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Encode, Decode)]
+pub struct Reach {
+    /// The writer.
+    #[n(0)]
+    pub writer: NodeId,
+    /// Its log.
+    #[n(1)]
+    pub log: LogId,
+    /// How many of its records.
+    #[n(2)]
+    pub height: Seq,
 }
 
 /// A batch of receipts under one signature.
@@ -70,7 +84,7 @@ fn signed_bytes(held: &[Held]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{LogId, NO_RECORD};
+    use crate::record::NO_RECORD;
     use crate::topic::TopicId;
 
     #[test]

@@ -8,16 +8,15 @@
 //! Not here: what a body says (`body`), whether the writer may write (`law`, `decide`).
 
 use crate::body::Kind;
-use crate::identity::{AgentId, Keys, NodeId, Signature, digest, id32, verify};
+use crate::envelope;
+use crate::identity::{AgentId, Keys, NodeId, digest, id32, verify};
 use crate::limits::{BODY_BYTES_MAX, ENVELOPE_BYTES_MAX};
 use crate::time::Stamp;
 use crate::topic::TopicId;
 use bytes::Bytes;
-use coset::{CborSerializable as _, CoseSign1, CoseSign1Builder, HeaderBuilder, iana};
 use minicbor::{Decode, Encode};
 use std::sync::Arc;
 
-const AAD: &[u8] = b"aquifer/rec/1";
 const SALT_BYTES: usize = 16;
 
 id32! {
@@ -138,16 +137,8 @@ impl Record {
         header.body_len = body.len() as u32;
         header.body_hash = digest("aquifer/body/1", &[&carried]);
         let payload = minicbor::to_vec(&header).expect("a vector takes any encoding");
-        let protected = HeaderBuilder::new()
-            .algorithm(iana::Algorithm::EdDSA)
-            .build();
-        let envelope = CoseSign1Builder::new()
-            .protected(protected)
-            .payload(payload.clone())
-            .create_signature(AAD, |message| keys.sign(message).to_vec())
-            .build()
-            .to_vec()
-            .expect("a vector takes any encoding");
+        let signature = keys.sign(&envelope::signed_bytes(&payload));
+        let envelope = envelope::close(&payload, &signature);
         Ok(Self(Arc::new(Inner {
             id: RecordId(digest("aquifer/rec/1", &[&payload])),
             header,
@@ -188,8 +179,7 @@ impl Record {
         {
             return Err(OpenRecord::Oversized);
         }
-        let cose = parse_envelope(envelope)?;
-        let payload = cose.payload.as_deref().ok_or(OpenRecord::Malformed)?;
+        let (payload, _) = envelope::open(envelope).ok_or(OpenRecord::Malformed)?;
         let header: Header = minicbor::decode(payload).map_err(|_| OpenRecord::Malformed)?;
         let again = minicbor::to_vec(&header).expect("a vector takes any encoding");
         // The last place of all has no next: no log gets there, and a height is a place more.
@@ -218,16 +208,13 @@ impl Record {
 
     /// Checks the writer's signature, whatever is known of it already.
     pub fn check_signature(&self) -> bool {
-        let Ok(cose) = parse_envelope(&self.0.envelope) else {
-            return false;
-        };
-        let Ok(signature) = Signature::try_from(cose.signature.as_slice()) else {
+        let Some((payload, signature)) = envelope::open(&self.0.envelope) else {
             return false;
         };
         verify(
             self.header().writer.as_bytes(),
-            &cose.tbs_data(AAD),
-            &signature,
+            &envelope::signed_bytes(payload),
+            signature,
         )
     }
 
@@ -323,31 +310,10 @@ pub fn open_run(parts: &[(Bytes, Option<Bytes>)]) -> Result<Vec<Record>, OpenRec
     Ok(run)
 }
 
-fn parse_envelope(envelope: &[u8]) -> Result<CoseSign1, OpenRecord> {
-    let cose = CoseSign1::from_slice(envelope).map_err(|_| OpenRecord::Malformed)?;
-    // Canonical: the bytes are the ones we would write, protected header included, so a writer has
-    // one envelope for a record and nothing travels in fields that nobody reads.
-    let ours = CoseSign1 {
-        protected: coset::ProtectedHeader {
-            original_data: None,
-            header: HeaderBuilder::new()
-                .algorithm(iana::Algorithm::EdDSA)
-                .build(),
-        },
-        unprotected: coset::Header::default(),
-        ..cose.clone()
-    };
-    let again = ours.to_vec().map_err(|_| OpenRecord::Malformed)?;
-    if again == envelope {
-        Ok(cose)
-    } else {
-        Err(OpenRecord::Malformed)
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use coset::{CborSerializable as _, CoseSign1Builder, HeaderBuilder, iana};
     use proptest::prelude::*;
 
     pub(crate) fn header(keys: &Keys, seq: Seq, prev: RecordId) -> Header {
@@ -446,7 +412,7 @@ pub(crate) mod tests {
         let envelope = CoseSign1Builder::new()
             .protected(protected)
             .payload(payload)
-            .create_signature(AAD, |message| keys.sign(message).to_vec())
+            .create_signature(b"aquifer/rec/1", |message| keys.sign(message).to_vec())
             .build();
         let bytes = envelope.to_vec().expect("vec").into();
         assert_eq!(Record::open(&bytes, None), Err(OpenRecord::Malformed));

@@ -3,7 +3,8 @@
 //! This file is the router: it owns the parts, hands each input to the part that knows it, and keeps
 //! the beat. The parts: `write` commands become records, `accept` what makes a record good, `fork`
 //! what becomes of a log whose writer lied, `converse` what is said to peers, `spread` what leaves by
-//! itself, `durability` who waits for receipts, `scrub` what the disk does, `upkeep` what time does.
+//! itself, `gossip` what is heard in a mesh, `durability` who waits for receipts, `owing` who gets
+//! them, `scrub` what the disk does, `upkeep` what time does.
 //!
 //! Not here: sockets, clocks, disks (the drivers), reading and searching (they go beside it).
 
@@ -11,14 +12,16 @@ mod accept;
 mod converse;
 mod durability;
 mod fork;
+mod gossip;
+mod owing;
 mod scrub;
 mod spread;
 mod upkeep;
 mod write;
 
 use crate::certificate::Member;
-use crate::decide::{Denial, Op, Subject, decide};
-use crate::event::{Command, CommandId, Event, Input, Output, Reply};
+use crate::decide::{Denial, Op, Subject, decide, keepable};
+use crate::event::{Command, CommandId, Event, Input, Output, Reply, Verdict};
 use crate::identity::{HiveId, Keys, NodeId, Rng, Seed};
 use crate::law::Law;
 use crate::log::{LogKey, Logs};
@@ -46,12 +49,19 @@ pub struct Settings {
     pub hive: HiveId,
     /// This node's certificate; without one it holds the hive's topic only and writes nothing.
     pub member: Option<Member>,
+    /// Whether the store gives freed bytes back, so that what is erased leaves the disk. A node whose
+    /// store does not holds no topic that restricts where its data may be.
+    pub erases: bool,
 }
 
 impl Settings {
-    /// For a node of `hive` that has no certificate yet.
+    /// For a node of `hive` that has no certificate yet, on a store that gives freed bytes back.
     pub fn new(hive: HiveId) -> Self {
-        Self { hive, member: None }
+        Self {
+            hive,
+            member: None,
+            erases: true,
+        }
     }
 }
 
@@ -77,6 +87,10 @@ pub enum OpenReplica {
 pub struct Replica<S> {
     keys: Keys,
     me: Option<Member>,
+    /// Whether the store gives freed bytes back.
+    erases: bool,
+    /// Whether the disk has no room: only what the law and erasure are made of is written.
+    full: bool,
     hive_topic: TopicId,
     now: Time,
     rng: Rng,
@@ -88,6 +102,8 @@ pub struct Replica<S> {
     clock: Stamp,
     peers: BTreeMap<NodeId, Peer>,
     summaries: BTreeMap<TopicId, ([u8; 16], u32)>,
+    /// Topics coded for talks under way.
+    codings: converse::Codings,
     /// Logs from which records are on their way, so that no second peer is asked for the same.
     wanted: BTreeMap<LogKey, converse::Wanted>,
     /// Records whose body is missing or corrupt here.
@@ -98,6 +114,11 @@ pub struct Replica<S> {
     /// Peers that said they have more of our own log than we do, and have not proved it yet.
     doubted: BTreeSet<NodeId>,
     awaiting: Awaiting,
+    owing: owing::Owing,
+    /// Announcements of a mesh whose records are on their way.
+    held: Vec<gossip::Held>,
+    /// Logs that the first bridge carries, for the second to see to.
+    overseen: BTreeSet<LogKey>,
     beat: Beat,
     deadlines: Deadlines,
     ready: VecDeque<Output>,
@@ -109,8 +130,19 @@ struct Beat {
     out: Vec<Output>,
     /// Our own new records, to push.
     fresh: BTreeMap<TopicId, Vec<Record>>,
-    /// Logs that grew by others' records, and from whom: to announce to everyone else.
-    grown: BTreeMap<LogKey, NodeId>,
+    /// Logs that grew by others' records: to pass on.
+    grown: BTreeMap<LogKey, Grown>,
+}
+
+/// How a log grew in this beat.
+#[derive(Debug)]
+struct Grown {
+    /// Who sent the last of it.
+    from: NodeId,
+    /// Whether it came in the mesh, which passes it on by itself.
+    by_mesh: bool,
+    /// What was appended, in order.
+    records: Vec<Record>,
 }
 
 impl<S: Store> Replica<S> {
@@ -141,7 +173,9 @@ impl<S: Store> Replica<S> {
             }
             None => store.put(Table::Meta, &b"schema"[..], SCHEMA.to_be_bytes().to_vec()),
         }
-        store.put(Table::Meta, &b"owner"[..], owner);
+        if store.store().get(Table::Meta, b"owner")?.is_none() {
+            store.put(Table::Meta, &b"owner"[..], owner);
+        }
         let own = match store
             .store()
             .get(Table::Meta, b"log")?
@@ -161,6 +195,8 @@ impl<S: Store> Replica<S> {
             clock: Stamp::ZERO,
             deadlines: Deadlines::starting(now),
             me: settings.member,
+            erases: settings.erases,
+            full: false,
             keys,
             now,
             rng,
@@ -170,12 +206,16 @@ impl<S: Store> Replica<S> {
             own,
             peers: BTreeMap::new(),
             summaries: BTreeMap::new(),
+            codings: converse::Codings::default(),
             wanted: BTreeMap::new(),
             repairs: BTreeSet::new(),
             scrubbed: None,
             parked: Vec::new(),
             doubted: BTreeSet::new(),
             awaiting: Awaiting::default(),
+            owing: owing::Owing::default(),
+            held: Vec::new(),
+            overseen: BTreeSet::new(),
             beat: Beat::default(),
             ready: VecDeque::new(),
         };
@@ -204,7 +244,30 @@ impl<S: Store> Replica<S> {
                 Err(why) => self.event(Event::BadFrame { from, why }),
             },
             Input::Message { from, message } => self.on_message(from, message),
+            Input::Gossip {
+                mesh,
+                from,
+                ticket,
+                bytes,
+            } => match Message::open(&bytes) {
+                Ok(message) => self.on_gossip(&mesh, from, ticket, message),
+                Err(why) => {
+                    self.event(Event::BadFrame { from, why });
+                    self.beat.out.push(Output::Verdict {
+                        ticket,
+                        verdict: Verdict::Reject,
+                    });
+                }
+            },
+            Input::GossipMessage {
+                mesh,
+                from,
+                ticket,
+                message,
+            } => self.on_gossip(&mesh, from, ticket, message),
+            Input::Distance { peer, rtt } => self.on_distance(peer, rtt),
             Input::Command { id, command } => self.on_command(id, command),
+            Input::Room { full } => self.on_room(full),
         }
     }
 
@@ -244,11 +307,13 @@ impl<S: Store> Replica<S> {
             .awaiting
             .next_deadline()
             .map(|at| (at, Wake::Durability));
+        let held = self.held.iter().map(|held| (held.until, Wake::Gossip));
         self.deadlines
             .next()
             .into_iter()
             .chain(parked)
             .chain(waiting)
+            .chain(held.min())
             .min()
     }
 
@@ -315,7 +380,8 @@ impl<S: Store> Replica<S> {
         // offline; writing and serving are judged at their own time.
         let grant = member.grant();
         let at = Time::from_millis(self.now.millis().clamp(grant.not_before, grant.not_after));
-        decide(Op::Store, label, Subject { member, at }, label.epoch)
+        decide(Op::Store, label, Subject { member, at }, label.epoch)?;
+        keepable(label, self.erases)
     }
 
     /// Whether this node is to hold `topic`: it may, and placement names it or it has some of it.

@@ -7,6 +7,7 @@
 //! Not here: engines (`node/src/store.rs`, `simulator/src/disk.rs`), what the bytes mean (`shelf`).
 
 use bytes::Bytes;
+use core::ops::Bound;
 use std::collections::BTreeMap;
 
 /// One ordered map of a store. The numbers are part of the disk format.
@@ -43,6 +44,7 @@ impl Table {
 }
 
 /// The store failed. The node stops: to go on would be to answer from unknown durable state (I18).
+/// Only where there was no room for a write may a driver open the store anew and go on from there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the store failed to {operation}: {detail}")]
 pub struct StoreFailure {
@@ -50,40 +52,47 @@ pub struct StoreFailure {
     pub operation: &'static str,
     /// What the engine said.
     pub detail: String,
+    /// Whether a write found no room (`ENOSPC`, `EDQUOT`): nothing was acknowledged, and what was
+    /// durable before still is.
+    pub full: bool,
 }
 
 /// Changes that take effect together: `None` removes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
-    changes: BTreeMap<(Table, Bytes), Option<Bytes>>,
+    /// By the tables' numbers.
+    tables: [Changes; Table::ALL.len()],
 }
+
+type Changes = BTreeMap<Bytes, Option<Bytes>>;
 
 impl Batch {
     /// Sets a value.
     pub fn put(&mut self, table: Table, key: impl Into<Bytes>, value: impl Into<Bytes>) {
-        self.changes.insert((table, key.into()), Some(value.into()));
+        self.tables[table as usize].insert(key.into(), Some(value.into()));
     }
 
     /// Removes a value, if it is there.
     pub fn remove(&mut self, table: Table, key: impl Into<Bytes>) {
-        self.changes.insert((table, key.into()), None);
+        self.tables[table as usize].insert(key.into(), None);
     }
 
     /// True if there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.changes.is_empty()
+        self.tables.iter().all(BTreeMap::is_empty)
     }
 
     /// How many keys it changes.
     pub fn len(&self) -> usize {
-        self.changes.len()
+        self.tables.iter().map(BTreeMap::len).sum()
     }
 
     /// The changes, in order of table and key.
     pub fn iter(&self) -> impl Iterator<Item = (Table, &Bytes, Option<&Bytes>)> {
-        self.changes
-            .iter()
-            .map(|((table, key), value)| (*table, key, value.as_ref()))
+        Table::ALL.into_iter().flat_map(|table| {
+            let changes = self.tables[table as usize].iter();
+            changes.map(move |(key, value)| (table, key, value.as_ref()))
+        })
     }
 }
 
@@ -140,12 +149,14 @@ impl Store for MemStore {
     }
 
     fn apply(&mut self, batch: Batch) -> Result<(), StoreFailure> {
-        for ((table, key), value) in batch.changes {
-            let entries = self.tables.entry(table).or_default();
-            match value {
-                Some(value) => entries.insert(key, value),
-                None => entries.remove(&key),
-            };
+        for (table, changes) in Table::ALL.into_iter().zip(batch.tables) {
+            for (key, value) in changes {
+                let entries = self.tables.entry(table).or_default();
+                match value {
+                    Some(value) => entries.insert(key, value),
+                    None => entries.remove(&key),
+                };
+            }
         }
         Ok(())
     }
@@ -189,12 +200,7 @@ impl<S: Store> Staged<S> {
 
     /// The value at `key`, staged or stored.
     pub fn get(&self, table: Table, key: &[u8]) -> Option<Bytes> {
-        if !self.batch.is_empty()
-            && let Some(staged) = self
-                .batch
-                .changes
-                .get(&(table, Bytes::copy_from_slice(key)))
-        {
+        if let Some(staged) = self.batch.tables[table as usize].get(key) {
             return staged.clone();
         }
         self.note(self.store.get(table, key)).flatten()
@@ -209,10 +215,8 @@ impl<S: Store> Staged<S> {
         limit: usize,
     ) -> Vec<(Bytes, Bytes)> {
         let mut merged: BTreeMap<Bytes, Bytes> = BTreeMap::new();
-        let staged: Vec<_> = self
-            .batch
-            .changes
-            .range((table, Bytes::copy_from_slice(from))..(table, Bytes::copy_from_slice(until)))
+        let staged: Vec<_> = self.batch.tables[table as usize]
+            .range::<[u8], _>((Bound::Included(from), Bound::Excluded(until)))
             .collect();
         // Staged removals hide stored entries, so that many more may be needed.
         let wanted = limit.saturating_add(staged.len());
@@ -223,7 +227,7 @@ impl<S: Store> Staged<S> {
                 merged.len() < wanted
             });
         self.note(read);
-        for ((_, key), value) in staged {
+        for (key, value) in staged {
             match value {
                 Some(value) => merged.insert(key.clone(), value.clone()),
                 None => merged.remove(key),

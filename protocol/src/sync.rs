@@ -2,17 +2,22 @@
 //!
 //! Everything synced is a log record, so what must be compared is where each log stands: an
 //! [`Item`] of log, height and tip. Equal digests end it at once. Few logs are listed; many are
-//! reconciled by coded cells (`riblt`), at about 60 bytes per log that differs. These functions are
+//! reconciled by coded cells (`riblt`), at about 30 bytes per log that differs. These functions are
 //! pure; each returns what follows from a comparison.
+//!
+//! Two logs of one topic that share a short hash, once in 2^17 talks about 65,536 logs, make one
+//! wrong entry: then too much or too little is asked for. What is sent is checked all the same, and
+//! the next talk draws another nonce, so nothing is lost and little is late.
 //!
 //! Not here: sending and serving (`replica::converse`), whether records are good (`replica::accept`).
 
 use crate::identity::digest;
 use crate::log::{LogKey, LogState, Logs};
-use crate::riblt::{SumKey, Symbol};
+use crate::record::Seq;
+use crate::riblt::{Sketch, SumKey, VALUE_BITS};
 use crate::topic::TopicId;
 use crate::wire::Item;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// What follows from comparing one of a peer's items with ours.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -85,75 +90,138 @@ pub fn summary(logs: &Logs, topic: TopicId) -> ([u8; 16], u32) {
     (*hash.first_chunk().expect("32 bytes hold 16"), count)
 }
 
-/// The checksum key of the reconciliation of `topic` named `nonce`.
-pub fn sum_key(topic: TopicId, nonce: u64) -> SumKey {
+/// The key of the reconciliation of `topic` named `nonce`.
+fn sum_key(topic: TopicId, nonce: u64) -> SumKey {
     SumKey(digest(
         "aquifer/cells/1",
         &[topic.as_bytes(), &nonce.to_be_bytes()],
     ))
 }
 
-/// A log's 48-bit short hash in a reconciliation.
-pub fn short_hash(key: &LogKey, nonce: u64) -> u64 {
+/// A log's 48-bit short hash in a reconciliation, and 64 bits more.
+fn short_and_signs(key: &LogKey, nonce: u64) -> (u64, u64) {
     let parts: [&[u8]; 3] = [
         &nonce.to_be_bytes(),
         &key.writer.0,
         &key.log.0.to_be_bytes(),
     ];
-    u64::from_be_bytes(
-        *digest("aquifer/short/1", &parts)
-            .first_chunk()
-            .expect("32 hold 8"),
-    ) >> 16
+    let (short, signs) = two(&digest("aquifer/short/1", &parts));
+    // Zero stands for no log.
+    ((short >> 16).max(1), signs)
 }
 
-/// Coded items: each log as 48 bits of hash, 32 of height, 48 of tip and fork.
-#[derive(Clone, Debug, Default)]
+/// A log's 48-bit short hash in a reconciliation.
+pub fn short_hash(key: &LogKey, nonce: u64) -> u64 {
+    short_and_signs(key, nonce).0
+}
+
+fn two(hash: &[u8; 32]) -> (u64, u64) {
+    let at = |i: usize| u64::from_be_bytes(hash[i..i + 8].try_into().expect("eight"));
+    (at(0), at(8))
+}
+
+/// Where a log stands, in 60 bits: 28 of height, 32 of a hash of tip and fork; and 64 bits more.
+/// Never zero. Heights beyond 28 bits count as the highest: then only the hash differs, and the
+/// whole item is asked for.
+fn value_and_bits(state: &LogState, nonce: u64) -> (u64, u64) {
+    let fork = state.fork.map_or(0, |fork| fork.saturating_add(1));
+    let parts: [&[u8]; 3] = [&nonce.to_be_bytes(), &state.tip.0, &fork.to_be_bytes()];
+    let (tip, bits) = two(&digest("aquifer/tip/1", &parts));
+    (value_of(state.height, tip >> 32), bits)
+}
+
+fn value_of(height: Seq, tip: u64) -> u64 {
+    ((height.min(HEIGHT_MAX) << TIP_BITS) | tip).max(1)
+}
+
+const TIP_BITS: u32 = 32;
+const HEIGHT_MAX: Seq = (1 << (VALUE_BITS - TIP_BITS)) - 1;
+
+/// How many logs differ, before it is known which: 64 sums over all logs of a random sign, for every
+/// other state of a log. The mean square of their differences is half the number of logs that
+/// differ (Alon, Matias and Szegedy 1996), to some 18 %, whether one side or both have them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Gauge(pub [i16; GAUGES]);
+
+/// How many sums a [`Gauge`] has.
+pub const GAUGES: usize = 64;
+
+impl Gauge {
+    fn add(&mut self, signs: u64, bits: u64) {
+        for (i, sum) in self.0.iter_mut().enumerate() {
+            let sign = ((signs >> i & 1) << 1) as i16 - 1;
+            *sum = sum.wrapping_add(sign * (bits >> i & 1) as i16);
+        }
+    }
+
+    /// About how many logs stand elsewhere with `other`.
+    pub fn differing(&self, other: &Self) -> usize {
+        let squares = self.0.iter().zip(&other.0).map(|(a, b)| {
+            let apart = i64::from(a.wrapping_sub(*b));
+            (apart * apart) as usize
+        });
+        squares.sum::<usize>() * 2 / GAUGES
+    }
+}
+
+/// A topic's logs coded for one reconciliation, as they stood when it began.
+#[derive(Clone, Debug)]
 pub struct Coded {
-    /// What is reconciled.
-    pub symbols: BTreeSet<Symbol>,
-    /// Which log a short hash means here.
-    pub logs: BTreeMap<u64, LogKey>,
+    /// Which topic.
+    pub topic: TopicId,
+    /// Which reconciliation.
+    pub nonce: u64,
+    /// What is reconciled: short hash → where the log stands.
+    pub sketch: Sketch,
+    /// How many differ, roughly.
+    pub gauge: Gauge,
+    logs: BTreeMap<u64, (LogKey, u64)>,
 }
 
 impl Coded {
-    /// Codes our items of `topic` for the reconciliation `nonce`.
+    /// Codes our logs of `topic` for the reconciliation `nonce`.
     pub fn of(logs: &Logs, topic: TopicId, nonce: u64) -> Self {
-        let mut coded = Self::default();
+        let mut gauge = Gauge([0; GAUGES]);
+        let mut coded = BTreeMap::new();
+        let mut entries = Vec::new();
         for (key, state) in logs
             .of_topic(topic)
             .filter(|(_, s)| s.height > 0 || s.fork.is_some())
         {
-            let short = short_hash(key, nonce);
-            coded.logs.insert(short, *key);
-            coded.symbols.insert(symbol(short, state));
+            let (short, signs) = short_and_signs(key, nonce);
+            let (value, bits) = value_and_bits(state, nonce);
+            gauge.add(signs, bits);
+            coded.insert(short, (*key, value));
+            entries.push((short, value));
         }
-        coded
+        Self {
+            topic,
+            nonce,
+            sketch: Sketch::of(sum_key(topic, nonce), entries),
+            gauge,
+            logs: coded,
+        }
     }
-}
 
-fn symbol(short: u64, state: &LogState) -> Symbol {
-    let fork = state.fork.map_or(0, |fork| fork.saturating_add(1));
-    let parts: [&[u8]; 2] = [&state.tip.0, &fork.to_be_bytes()];
-    let tip = digest("aquifer/tip/1", &parts);
-    let tip = u64::from_be_bytes(*tip.first_chunk().expect("32 hold 8")) >> 16;
-    let height = state.height.min(u64::from(u32::MAX));
-    (u128::from(short) << 80) | (u128::from(height) << 48) | u128::from(tip)
-}
+    /// Which log a short hash means here.
+    pub fn log(&self, short: u64) -> Option<LogKey> {
+        self.logs.get(&short).map(|(key, _)| *key)
+    }
 
-/// Splits a symbol into a log's short hash and its height.
-pub fn split(symbol: Symbol) -> (u64, u64) {
-    (
-        (symbol >> 80) as u64,
-        (symbol >> 48) as u64 & u64::from(u32::MAX),
-    )
+    /// How high the peer has a log whose coded value is `apart` from ours: none if it has not got it.
+    /// Nonsense, from two logs of one hash or from a liar, is taken for a log that we may ask about.
+    pub fn their_height(&self, short: u64, apart: i64) -> Option<Seq> {
+        let ours = self.logs.get(&short).map_or(0, |(_, value)| *value);
+        let theirs = (ours as i64).wrapping_add(apart);
+        (theirs != 0).then_some((theirs as u64 >> TIP_BITS).min(HEIGHT_MAX))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::identity::NodeId;
-    use crate::record::{LogId, NO_RECORD, RecordId};
+    use crate::record::{LogId, RecordId};
 
     fn state(height: u64, tip: u8, fork: Option<u64>) -> LogState {
         LogState {
@@ -220,25 +288,104 @@ mod tests {
         assert_eq!(compare(None, &theirs(1, 1, None)), Behind);
     }
 
+    fn logs_of(topic: TopicId, all: impl IntoIterator<Item = (u64, LogState)>) -> Logs {
+        let mut logs = Logs::default();
+        let mut store = crate::store::Staged::new(crate::store::MemStore::default());
+        for (log, state) in all {
+            let (writer, log) = (NodeId([1; 32]), LogId(log));
+            logs.set(&mut store, LogKey { topic, writer, log }, state);
+        }
+        logs
+    }
+
     #[test]
-    fn a_symbol_keeps_the_log_and_the_height() {
-        let key = LogKey {
-            topic: TopicId([0; 32]),
-            writer: NodeId([1; 32]),
-            log: LogId(2),
-        };
-        let short = short_hash(&key, 7);
-        let made = symbol(short, &state(77, 1, None));
-        assert_eq!(split(made), (short, 77));
-        assert_ne!(
-            made,
-            symbol(
-                short,
-                &LogState {
-                    tip: NO_RECORD,
-                    ..state(77, 1, None)
-                }
-            )
+    fn a_difference_tells_the_log_and_the_peers_height() {
+        let topic = TopicId([0; 32]);
+        let (ours, theirs) = (
+            logs_of(
+                topic,
+                [
+                    (1, state(3, 3, None)),
+                    (2, state(7, 7, None)),
+                    (4, state(1, 1, None)),
+                ],
+            ),
+            logs_of(
+                topic,
+                [
+                    (1, state(3, 3, None)),
+                    (2, state(77, 8, None)),
+                    (5, state(9, 9, None)),
+                ],
+            ),
         );
+        let (mut here, mut there) = (Coded::of(&ours, topic, 7), Coded::of(&theirs, topic, 7));
+        let found = here
+            .sketch
+            .decode(there.sketch.cells(16))
+            .expect("three in 16");
+        let told: BTreeMap<_, _> = found
+            .iter()
+            .map(|(short, apart)| {
+                let log = here.log(*short).or(there.log(*short)).map(|key| key.log.0);
+                (log, here.their_height(*short, *apart))
+            })
+            .collect();
+        let expected = [(Some(2), Some(77)), (Some(4), None), (Some(5), Some(9))];
+        assert_eq!(told, BTreeMap::from(expected));
+    }
+
+    #[test]
+    fn equal_heights_of_other_tips_or_forks_differ() {
+        let value = |tip, fork| value_and_bits(&state(77, tip, fork), 7).0;
+        assert_ne!(value(1, None), value(2, None));
+        assert_ne!(value(1, None), value(1, Some(77)));
+        assert_eq!(value(1, None) >> TIP_BITS, 77);
+        assert_eq!(value_of(Seq::MAX, 5) >> TIP_BITS, HEIGHT_MAX);
+    }
+
+    #[test]
+    fn the_gauge_tells_how_many_differ_whoever_has_them() {
+        let topic = TopicId([0; 32]);
+        let of = |shift: u64, count: u64| {
+            let all = (0..5_000u64).map(|log| {
+                let tip = digest(
+                    "tip",
+                    &[&(log / count * shift).to_be_bytes(), &log.to_be_bytes()],
+                );
+                let state = LogState {
+                    tip: RecordId(tip),
+                    ..state(5, 0, None)
+                };
+                (log, state)
+            });
+            Coded::of(&logs_of(topic, all), topic, 3).gauge
+        };
+        let fewer = Coded::of(
+            &logs_of(
+                topic,
+                (0..4_000u64).map(|log| {
+                    let tip = digest("tip", &[&0u64.to_be_bytes(), &log.to_be_bytes()]);
+                    (
+                        log,
+                        LogState {
+                            tip: RecordId(tip),
+                            ..state(5, 0, None)
+                        },
+                    )
+                }),
+            ),
+            topic,
+            3,
+        )
+        .gauge;
+        let all = of(0, 1);
+        assert_eq!(all.differing(&all), 0);
+        // Beyond the first 4,000, others' tips; or nothing at all.
+        let changed = of(1, 4_000);
+        for other in [changed, fewer] {
+            let told = all.differing(&other);
+            assert!((500..1_800).contains(&told), "{told} of 1,000");
+        }
     }
 }

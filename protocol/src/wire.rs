@@ -7,16 +7,18 @@
 //! Not here: framing on a stream (`node/src/net/streams.rs`), what is said when (`replica`).
 
 use crate::identity::NodeId;
-use crate::limits::{
-    FRAME_BYTES_MAX, ITEMS_PER_MESSAGE_MAX, RECORDS_PER_MESSAGE_MAX, SYMBOLS_PER_MESSAGE_MAX,
-};
-use crate::receipt::Receipts;
-use crate::record::{LogId, OpenRecord, Record, RecordId, Seq, open_run};
+use crate::limits::{FRAME_BYTES_MAX, ITEMS_PER_MESSAGE_MAX, RECORDS_PER_MESSAGE_MAX};
+use crate::receipt::{Reach, Receipts};
+use crate::record::{LogId, OpenRecord, Record, RecordId, Seq};
 use crate::riblt::Cell;
+use crate::sync::Gauge;
 use crate::time::Stamp;
 use crate::topic::TopicId;
-use bytes::Bytes;
-use minicbor::{Decode, Decoder, Encode, Encoder, bytes::ByteVec, encode::Write};
+use minicbor::{Decode, Decoder, Encode, Encoder, encode::Write};
+use parts::{list, read_proof, read_receipts, read_runs, write_record};
+
+mod packed;
+mod parts;
 
 const VERSION: u8 = 1;
 
@@ -57,6 +59,26 @@ pub struct Want {
     pub until: Seq,
 }
 
+/// A stretch of a log that the receiver of it has coded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CodedWant {
+    /// The log's short hash in the reconciliation.
+    pub short: u64,
+    /// The first record.
+    pub from: Seq,
+    /// The first record not wanted.
+    pub until: Seq,
+}
+
+/// How high the sender has a log that the receiver has coded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Told {
+    /// The log's short hash in the reconciliation.
+    pub short: u64,
+    /// How many records the sender has of it.
+    pub height: Seq,
+}
+
 /// Two records at one place of one log, each signed by its writer (I8).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Proof {
@@ -89,7 +111,7 @@ pub enum Message {
         /// All of them?
         whole: bool,
     },
-    /// Coded cells of my items, from `start` on, under a checksum key made of `nonce`.
+    /// Coded cells of my items, from `start` on, under keys made of `nonce`.
     Cells {
         /// The topic.
         topic: TopicId,
@@ -97,10 +119,12 @@ pub enum Message {
         nonce: u64,
         /// The first cell's number.
         start: u64,
+        /// With the first cells: what tells how many more it will take.
+        gauge: Option<Box<Gauge>>,
         /// The cells.
         cells: Vec<Cell>,
     },
-    /// Send cells of reconciliation `nonce` from `start` on; I could not decode what I have.
+    /// Send `count` cells of reconciliation `nonce` from `start` on; I could not decode what I have.
     MoreCells {
         /// The topic.
         topic: TopicId,
@@ -108,6 +132,8 @@ pub enum Message {
         nonce: u64,
         /// The first cell wanted.
         start: u64,
+        /// How many.
+        count: u64,
     },
     /// Send the items whose short hashes under `nonce` are these.
     WantItems {
@@ -148,6 +174,35 @@ pub enum Message {
         /// The digest we have in common.
         digest: [u8; 16],
     },
+    /// Sign for these logs, as soon as you hold them so far.
+    WantReceipts {
+        /// The topic.
+        topic: TopicId,
+        /// The logs.
+        reaches: Vec<Reach>,
+    },
+    /// Send these stretches of logs, named by their short hashes under `nonce`.
+    WantCoded {
+        /// The topic.
+        topic: TopicId,
+        /// Names the reconciliation.
+        nonce: u64,
+        /// The stretches.
+        wants: Vec<CodedWant>,
+    },
+    /// I have these logs so high, named by their short hashes under `nonce`.
+    Told {
+        /// The topic.
+        topic: TopicId,
+        /// Names the reconciliation.
+        nonce: u64,
+        /// The logs.
+        told: Vec<Told>,
+    },
+    /// More of what you want lies ready. Say [`Message::GoOn`] once you hold what came before this.
+    MoreWaits,
+    /// Send more of what I want.
+    GoOn,
     /// A message of a later version.
     Unknown {
         /// Its type.
@@ -234,28 +289,23 @@ impl Message {
                 topic,
                 nonce,
                 start,
+                gauge,
                 cells,
             } => {
-                head(4, 3)?;
-                e.encode(topic)?
-                    .u64(*nonce)?
-                    .u64(*start)?
-                    .array(cells.len() as u64)?;
-                for cell in cells {
-                    e.array(3)?
-                        .bytes(&cell.sum.to_be_bytes())?
-                        .u64(cell.check)?
-                        .i64(cell.count)?;
-                }
-                Ok(())
+                head(5, 3)?;
+                e.encode(topic)?.u64(*nonce)?.u64(*start)?;
+                e.bytes(&packed::gauge(gauge.as_deref()))?;
+                e.bytes(&packed::cells(cells))?.ok()
             }
             Self::MoreCells {
                 topic,
                 nonce,
                 start,
+                count,
             } => {
-                head(3, 4)?;
-                e.encode(topic)?.u64(*nonce)?.u64(*start)?.ok()
+                head(4, 4)?;
+                e.encode(topic)?.u64(*nonce)?.u64(*start)?;
+                e.u64(*count)?.ok()
             }
             Self::WantItems {
                 topic,
@@ -296,6 +346,26 @@ impl Message {
                 head(2, 10)?;
                 e.encode(topic)?.bytes(digest)?.ok()
             }
+            Self::WantReceipts { topic, reaches } => {
+                head(2, 11)?;
+                e.encode(topic)?.encode(reaches)?.ok()
+            }
+            Self::WantCoded {
+                topic,
+                nonce,
+                wants,
+            } => {
+                head(3, 12)?;
+                e.encode(topic)?.u64(*nonce)?;
+                e.bytes(&packed::wants(wants))?.ok()
+            }
+            Self::Told { topic, nonce, told } => {
+                head(3, 13)?;
+                e.encode(topic)?.u64(*nonce)?;
+                e.bytes(&packed::told(told))?.ok()
+            }
+            Self::MoreWaits => head(0, 14),
+            Self::GoOn => head(0, 15),
             Self::Unknown { kind } => panic!("nobody sends a message of unknown type {kind}"),
         }
     }
@@ -324,16 +394,18 @@ impl Message {
                 items: list(&mut d, ITEMS_PER_MESSAGE_MAX, |d| Ok(d.decode()?))?,
                 whole: d.bool()?,
             },
-            (3, 6) => Self::Cells {
+            (3, 7) => Self::Cells {
                 topic: d.decode()?,
                 nonce: d.u64()?,
                 start: d.u64()?,
-                cells: list(&mut d, SYMBOLS_PER_MESSAGE_MAX, read_cell)?,
+                gauge: packed::read_gauge(d.bytes()?)?.map(Box::new),
+                cells: packed::read_cells(d.bytes()?)?,
             },
-            (4, 5) => Self::MoreCells {
+            (4, 6) => Self::MoreCells {
                 topic: d.decode()?,
                 nonce: d.u64()?,
                 start: d.u64()?,
+                count: d.u64()?,
             },
             (5, 5) => Self::WantItems {
                 topic: d.decode()?,
@@ -363,7 +435,23 @@ impl Message {
                 topic: d.decode()?,
                 digest: d.bytes()?.try_into().map_err(|_| OpenMessage::Malformed)?,
             },
-            (1..=10, _) => return Err(OpenMessage::Malformed),
+            (11, 4) => Self::WantReceipts {
+                topic: d.decode()?,
+                reaches: list(&mut d, ITEMS_PER_MESSAGE_MAX, |d| Ok(d.decode()?))?,
+            },
+            (12, 5) => Self::WantCoded {
+                topic: d.decode()?,
+                nonce: d.u64()?,
+                wants: packed::read_wants(d.bytes()?)?,
+            },
+            (13, 5) => Self::Told {
+                topic: d.decode()?,
+                nonce: d.u64()?,
+                told: packed::read_told(d.bytes()?)?,
+            },
+            (14, 2) => Self::MoreWaits,
+            (15, 2) => Self::GoOn,
+            (1..=15, _) => return Err(OpenMessage::Malformed),
             (kind, _) => return Ok(Self::Unknown { kind }),
         };
         if d.position() == bytes.len() {
@@ -388,96 +476,4 @@ impl Proof {
             other: other.without_body(),
         })
     }
-}
-
-fn list<'b, T>(
-    d: &mut Decoder<'b>,
-    max: usize,
-    mut read: impl FnMut(&mut Decoder<'b>) -> Parsed<T>,
-) -> Parsed<Vec<T>> {
-    let len = d
-        .array()?
-        .and_then(|len| usize::try_from(len).ok())
-        .ok_or(OpenMessage::Malformed)?;
-    // Every element takes a byte at least, so a length that lies is caught before allocating.
-    if len > max || len > d.input().len().saturating_sub(d.position()) {
-        return Err(OpenMessage::Malformed);
-    }
-    let mut items = Vec::with_capacity(len);
-    for _ in 0..len {
-        items.push(read(d)?);
-    }
-    Ok(items)
-}
-
-fn read_cell(d: &mut Decoder<'_>) -> Parsed<Cell> {
-    if d.array()? != Some(3) {
-        return Err(OpenMessage::Malformed);
-    }
-    let sum = d.bytes()?.try_into().map_err(|_| OpenMessage::Malformed)?;
-    Ok(Cell {
-        sum: u128::from_be_bytes(sum),
-        check: d.u64()?,
-        count: d.i64()?,
-    })
-}
-
-fn write_record<W: Write>(
-    e: &mut Encoder<W>,
-    record: &Record,
-) -> Result<(), minicbor::encode::Error<W::Error>> {
-    e.array(2)?.bytes(record.envelope())?;
-    match record.carried() {
-        Some(body) => e.bytes(body)?.ok(),
-        None => e.null()?.ok(),
-    }
-}
-
-fn read_parts(d: &mut Decoder<'_>) -> Parsed<(Bytes, Option<Bytes>)> {
-    if d.array()? != Some(2) {
-        return Err(OpenMessage::Malformed);
-    }
-    let envelope = Bytes::copy_from_slice(d.bytes()?);
-    let body: Option<ByteVec> = d.decode()?;
-    Ok((envelope, body.map(|body| Vec::from(body).into())))
-}
-
-fn read_runs(d: &mut Decoder<'_>, topic: TopicId) -> Parsed<Vec<Vec<Record>>> {
-    let mut records = 0;
-    list(d, RECORDS_PER_MESSAGE_MAX, |d| {
-        let parts = list(d, RECORDS_PER_MESSAGE_MAX, read_parts)?;
-        records += parts.len();
-        if records > RECORDS_PER_MESSAGE_MAX {
-            return Err(OpenMessage::Malformed);
-        }
-        let run = open_run(&parts).map_err(|why| OpenMessage::Record { why })?;
-        match run.first() {
-            Some(first) if first.header().topic == topic => Ok(run),
-            _ => Err(OpenMessage::Malformed),
-        }
-    })
-}
-
-fn read_receipts(d: &mut Decoder<'_>) -> Parsed<Receipts> {
-    let receipts: Receipts = d.decode()?;
-    if receipts.held.len() > ITEMS_PER_MESSAGE_MAX {
-        return Err(OpenMessage::Malformed);
-    }
-    if receipts.verify() {
-        Ok(receipts)
-    } else {
-        Err(OpenMessage::Receipts)
-    }
-}
-
-fn read_proof(d: &mut Decoder<'_>) -> Parsed<Proof> {
-    if d.array()? != Some(2) {
-        return Err(OpenMessage::Malformed);
-    }
-    let mut read = || -> Parsed<Record> {
-        let (envelope, body) = read_parts(d)?;
-        Record::open(&envelope, body.as_ref()).map_err(|why| OpenMessage::Record { why })
-    };
-    let (one, other) = (read()?, read()?);
-    Proof::new(&one, &other).ok_or(OpenMessage::Proof)
 }

@@ -22,9 +22,15 @@ mod hive;
 mod laws_of_topics;
 #[path = "stories/liars.rs"]
 mod liars;
+#[path = "stories/meshes.rs"]
+mod meshes;
 #[path = "stories/powers.rs"]
 mod powers;
 #[path = "stories/receipts.rs"]
 mod receipts;
+#[path = "stories/rooms.rs"]
+mod rooms;
+#[path = "stories/serving.rs"]
+mod serving;
 #[path = "stories/times.rs"]
 mod times;

@@ -154,6 +154,7 @@ impl Store for Disk {
             Some(ending) => Err(StoreFailure {
                 operation: "apply a batch",
                 detail: format!("{ending:?}"),
+                full: false,
             }),
         }
     }

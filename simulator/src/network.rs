@@ -23,6 +23,8 @@ pub enum Packet {
     Message(Message),
     /// Bytes, to be opened at the door.
     Frame(Bytes),
+    /// Something said in a mesh.
+    Gossip(Region, Message),
 }
 
 /// All links.

@@ -31,6 +31,10 @@ pub fn name(event: &Event) -> &'static str {
 pub fn line(output: &Output) -> String {
     match output {
         Output::Send { to, message } => format!("to {to:?}: {}", message_line(message)),
+        Output::Publish { mesh, message, .. } => {
+            format!("to all of {mesh}: {}", message_line(message))
+        }
+        Output::Verdict { ticket, verdict } => format!("gossip {}: {verdict:?}", ticket.0),
         Output::Reply { to, reply } => match reply {
             Reply::Written { ids, durable } => {
                 let (met, held) = (durable.met, &durable.holders);
@@ -113,7 +117,20 @@ fn message_line(message: &Message) -> String {
         } => {
             format!("cells of {topic:?}: {} from {start}", cells.len())
         }
-        Message::MoreCells { topic, start, .. } => format!("more cells of {topic:?} from {start}"),
+        Message::MoreCells {
+            topic,
+            start,
+            count,
+            ..
+        } => {
+            format!("{count} more cells of {topic:?} from {start}")
+        }
+        Message::WantCoded { topic, wants, .. } => {
+            format!("wants {} coded logs of {topic:?}", wants.len())
+        }
+        Message::Told { topic, told, .. } => format!("tells of {} logs of {topic:?}", told.len()),
+        Message::MoreWaits => "more waits".to_owned(),
+        Message::GoOn => "go on".to_owned(),
         Message::WantItems { topic, hashes, .. } => {
             format!("wants {} items of {topic:?}", hashes.len())
         }
@@ -131,6 +148,9 @@ fn message_line(message: &Message) -> String {
         Message::Receipts(receipts) => format!("receipts for {} logs", receipts.held.len()),
         Message::Proofs { topic, proofs } => format!("{} proofs in {topic:?}", proofs.len()),
         Message::Agreed { topic, .. } => format!("agreed on {topic:?}"),
+        Message::WantReceipts { topic, reaches } => {
+            format!("wants receipts for {} logs of {topic:?}", reaches.len())
+        }
         Message::Unknown { kind } => format!("unknown {kind}"),
     }
 }

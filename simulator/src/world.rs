@@ -6,8 +6,9 @@
 //! given time to become well again; then what must hold at the end is checked.
 //!
 //! Not here: what goes wrong (`mishaps`), who wants what (`workload`), who lies (`traitor`), what
-//! becomes of outputs (`observe`), what must hold (`check`).
+//! becomes of outputs (`observe`, `gossip`), what must hold (`check`).
 
+mod gossip;
 mod mishaps;
 pub mod node;
 mod observe;
@@ -285,6 +286,12 @@ impl World {
                 from: from_id,
                 bytes,
             },
+            Packet::Gossip(mesh, message) => {
+                if self.scenario.sites[to].traitor {
+                    self.overhear(&message);
+                }
+                return self.overhears(from, to, mesh, message);
+            }
         };
         self.input(to, input);
     }

@@ -246,11 +246,11 @@ fn a_storm_bites_and_the_smoke_plan_is_calm() {
     let mut scenario = Scenario::quiet(13, &["eu"; 3]).with_topic("t", 0, Rule::open());
     scenario.rates = Rates {
         loss: 100,
-        crash: 10,
+        crash: 40,
         duplicate: 100,
         ..Rates::default()
     };
-    scenario.operations = 20;
+    scenario.operations = 40;
     scenario.storm = 30 * SECOND;
     let report = aquifer_simulator::run(scenario);
     assert_eq!(report.outcome(), Outcome::Green, "{:?}", report.violations);

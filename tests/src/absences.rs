@@ -131,7 +131,7 @@ pub const ABSENCES: &[Absence] = &[
         why: "libp2p has one door: node/src/net",
     },
     Absence {
-        what: &[Crate("redb")],
+        what: &[Crate("redb"), Crate("sled")],
         within: &[""],
         except: &["node/src/store.rs", "node/src/store/"],
         in_tests: true,

@@ -13,9 +13,9 @@ use aquifer_protocol::identity::{Seed, digest};
 use aquifer_protocol::log::{self, Logs};
 use aquifer_protocol::policy::Keyring;
 use aquifer_protocol::record::NO_RECORD;
-use aquifer_protocol::riblt::{self, SumKey};
+use aquifer_protocol::riblt::{Sketch, SumKey};
 use aquifer_protocol::store::Store as _;
-use aquifer_protocol::sync;
+use aquifer_protocol::sync::{self, Coded};
 use aquifer_protocol::{
     AgentId, Body, Chain, Kind, LogId, MemStore, Message, Policy, Record, Replica, Settings, Table,
     Time,
@@ -164,21 +164,30 @@ fn today() -> Vectors {
     for (name, message) in messages() {
         add(format!("message: {name}"), "a frame", &message.to_bytes());
     }
-    let cells: Vec<u8> = cells()
-        .iter()
-        .flat_map(|c| {
-            [
-                &c.sum.to_be_bytes()[..],
-                &c.check.to_be_bytes(),
-                &c.count.to_be_bytes(),
-            ]
-            .concat()
-        })
-        .collect();
+    let cells: Vec<u8> = cells().iter().flat_map(|cell| cell.to_bytes()).collect();
     add(
         "cells".into(),
-        "8 coded cells of 20 symbols under a key of 0x88: sum, check, count",
+        "8 coded cells of 20 entries under a key of 0x88: sum, weighted sum, check",
         &cells,
+    );
+    let coded = Coded::of(&Logs::load(&store()).expect("memory"), topic(), 5);
+    let gauge: Vec<u8> = coded
+        .gauge
+        .0
+        .iter()
+        .flat_map(|sum| sum.to_be_bytes())
+        .collect();
+    add(
+        "gauge".into(),
+        "of the one log of `stored log` under nonce 5",
+        &gauge,
+    );
+    let mut sketch = coded.sketch;
+    let cell = sketch.cells(1)[0].to_bytes();
+    add(
+        "coded log".into(),
+        "the one cell of the one log of `stored log` under nonce 5",
+        &cell,
     );
     let short = sync::short_hash(&key(), 5).to_be_bytes();
     add(
@@ -375,6 +384,7 @@ fn a_store_of_the_first_format_is_read_as_it_was_written() {
     let settings = Settings {
         hive: hive(),
         member: Some(member()),
+        erases: true,
     };
     let now = Time::from_millis(1_790_000_000_000);
     let seed = Seed::from_number(2);
@@ -386,14 +396,17 @@ fn a_store_of_the_first_format_is_read_as_it_was_written() {
 }
 
 #[test]
-fn cells_of_the_first_format_still_decode_to_their_symbols() {
-    let ours: BTreeSet<u128> = symbols().into_iter().skip(1).collect();
+fn cells_of_the_first_format_still_decode_to_their_entries() {
+    let (first, rest) = entries_coded()
+        .split_first()
+        .map(|(a, b)| (*a, b.to_vec()))
+        .expect("20");
     let Message::Cells { cells, .. } = Message::open(&bytes("message: cells")).expect("good")
     else {
         panic!("not cells");
     };
-    let found =
-        riblt::decode(&cells, &ours, &SumKey([0x88; 32])).expect("one difference in 8 cells");
-    assert_eq!(found.theirs, symbols().into_iter().take(1).collect());
-    assert!(found.ours.is_empty());
+    let found = Sketch::of(SumKey([0x88; 32]), rest)
+        .decode(&cells)
+        .expect("one difference in 8 cells");
+    assert_eq!(found, BTreeMap::from([(first.0, first.1 as i64)]));
 }

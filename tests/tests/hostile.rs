@@ -4,7 +4,7 @@
 //! hostile requests at the door (`node/src/surface/door`).
 
 use aquifer_node::home::Home;
-use aquifer_node::store::RedbStore;
+use aquifer_node::store::NodeStore;
 use aquifer_node::{Node, Up, start};
 use aquifer_protocol::{Batch, Store as _, Table};
 use aquifer_tests::fleet::{Fleet, Runner, until};
@@ -154,13 +154,13 @@ async fn a_store_of_a_later_version_is_refused_and_nothing_in_it_changes() {
     let fleet = Fleet::default();
     stopped_home(&fleet, "written by a later version").await;
     let home = Home::at(Some(fleet.home("a")));
-    let mut opened = RedbStore::open(&home).expect("there");
+    let mut opened = NodeStore::open(&home, None).expect("there");
     let mut later = Batch::default();
     later.put(Table::Meta, &b"schema"[..], 99u32.to_be_bytes().to_vec());
     opened.store.apply(later).expect("durable");
     drop(opened);
     let entries = || {
-        let opened = RedbStore::open(&home).expect("there");
+        let opened = NodeStore::open(&home, None).expect("there");
         assert_eq!(opened.put_aside, None);
         let mut all = Vec::new();
         for table in Table::ALL {

@@ -118,6 +118,9 @@ pub struct Status {
     pub index_ready: bool,
     /// Bytes of the store on disk.
     pub store_bytes: u64,
+    /// The store, and the disk it is on.
+    #[serde(default)]
+    pub store: StoreView,
     /// The software's version.
     pub version: String,
     /// Up since.
@@ -128,6 +131,21 @@ pub struct Status {
     pub denials: BTreeMap<String, u64>,
     /// Its home folder.
     pub home: String,
+}
+
+/// A node's store, and the disk it is on.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct StoreView {
+    /// Its engine: `redb` or `sled`.
+    pub engine: String,
+    /// How long the disk takes to make a write durable: the median of the last ones, in milliseconds.
+    pub commit_ms: Option<f64>,
+    /// Whether that is so long that people notice.
+    pub slow: bool,
+    /// Whether the disk is so full that nothing new is taken.
+    pub read_only: bool,
+    /// Free bytes on the disk, if they can be known.
+    pub free_bytes: Option<u64>,
 }
 
 /// A connected peer.

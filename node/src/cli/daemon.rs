@@ -46,6 +46,9 @@ pub(super) struct UpFlags {
     /// Roles: seed,bridge,…
     #[arg(long = "role", value_delimiter = ',')]
     roles: Vec<String>,
+    /// The store engine, chosen once when the home is made: redb or sled [default: redb]
+    #[arg(long, value_name = "ENGINE")]
+    store: Option<String>,
     /// Do not look for nodes on the local network
     #[arg(long)]
     no_mdns: bool,
@@ -173,8 +176,10 @@ impl UpFlags {
             seeds: self.seeds.clone(),
             roles: self.roles.clone(),
             no_mdns: self.no_mdns,
+            store: self.store.clone(),
             ticket,
             tap: None,
+            clock_shift_ms: 0,
         }
     }
 
@@ -185,7 +190,11 @@ impl UpFlags {
             Some(ticket) => out.extend(["join".into(), ticket.into()]),
             None => out.push("up".into()),
         }
-        let one = [("--region", &self.region), ("--api", &self.api)];
+        let one = [
+            ("--region", &self.region),
+            ("--api", &self.api),
+            ("--store", &self.store),
+        ];
         let many = [
             ("--listen", &self.listen),
             ("--seed", &self.seeds),

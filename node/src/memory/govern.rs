@@ -2,16 +2,18 @@
 
 use super::{Memory, denied, not_found, refused, topic_name, unexpected};
 use crate::api::{
-    Explained, Invite, Invited, NodeName, PeerView, PolicyView, Problem, Status, TopicView,
+    Explained, Invite, Invited, NodeName, PeerView, PolicyView, Problem, Status, StoreView,
+    TopicView,
 };
 use crate::config::{parse_region, parse_roles};
 use crate::keys::Ask;
 use crate::names;
 use crate::net::{NetCommand, NetSnapshot};
 use crate::recall::Filter;
+use crate::store::NodeStore;
 use crate::view::View;
 use aquifer_protocol::certificate::role;
-use aquifer_protocol::decide::allowed_in;
+use aquifer_protocol::decide::{allowed_in, keepable};
 use aquifer_protocol::law::TopicLaw;
 use aquifer_protocol::policy::Keyring;
 use aquifer_protocol::{
@@ -202,6 +204,9 @@ impl Memory {
                 .member
         };
         let label = law.label();
+        if node == view.me.node() {
+            keepable(label, view.snapshot.erases())?;
+        }
         decide(
             Op::Serve,
             label,
@@ -293,7 +298,7 @@ impl Memory {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         let topics = self.topics().await?;
-        let store = std::fs::metadata(self.inner.home.file("store.redb"));
+        let pace = self.inner.health.pace();
         Ok(Status {
             node_id: names::node(&view.me.node()),
             region: view.me.region().to_string(),
@@ -308,7 +313,14 @@ impl Memory {
             topics,
             memories: self.inner.indexer.count(&self.all_readable(&view)),
             index_ready: self.inner.indexer.is_filled(),
-            store_bytes: store.map_or(0, |file| file.len()),
+            store_bytes: NodeStore::bytes_on_disk(&self.inner.home),
+            store: StoreView {
+                engine: self.inner.engine.name().to_owned(),
+                commit_ms: pace.commit.map(|took| took.as_secs_f64() * 1_000.0),
+                slow: pace.slow,
+                read_only: pace.full,
+                free_bytes: pace.free_bytes,
+            },
             version: env!("CARGO_PKG_VERSION").to_owned(),
             up_since: self.inner.up_since,
             certificate_until: grant.not_after,

@@ -28,6 +28,11 @@ pub(super) fn denied(denial: &Denial) -> Problem {
             6,
             "create the topic without encryption, or wait for a version that has it",
         ),
+        Denial::Engine { .. } => (
+            "store_engine",
+            6,
+            "use a topic that restricts nothing (`aquifer topic create NAME` without --regions or --retention), or a node whose home was made with --store redb",
+        ),
         Denial::BodyLen { .. } => ("oversize", 2, "split it, or remember a summary"),
         Denial::Reserved { .. } => ("reserved_topic", 5, "choose another name"),
         Denial::Widens { .. } => (
@@ -78,6 +83,11 @@ pub(super) fn refused(why: &Refusal) -> Problem {
             "clock_ahead",
             1,
             "set the clock (NTP); nothing was written, reading goes on",
+        ),
+        Refusal::DiskFull => problem(
+            "disk_full",
+            1,
+            "make room on the disk of the node's home, or forget something: the node goes on by itself; reading and forgetting work",
         ),
         Refusal::Busy => problem("busy", 1, "try again in a moment"),
         Refusal::NotAMember => problem("not_a_member", 5, "join a hive with `aquifer join TICKET`"),

@@ -9,8 +9,11 @@ use crate::api::{DEFAULT_TOPIC, PolicyView, Problem, Remember, Remembered};
 use crate::view::View;
 use crate::{keys, names};
 use aquifer_protocol::body::{Memory as Content, Revision};
+use aquifer_protocol::decide::{Label, keepable};
 use aquifer_protocol::limits::TEXT_BYTES_MAX;
-use aquifer_protocol::{AgentId, Body, Command, Durability, RecordId, Reply, TopicId, TopicName};
+use aquifer_protocol::{
+    AgentId, Body, Command, Durability, Policy, RecordId, Regions, Reply, TopicId, TopicName,
+};
 use std::time::Duration;
 
 /// The most memories of one `remember_many`.
@@ -167,6 +170,7 @@ impl Memory {
             return Ok(false);
         }
         let above = topic.ancestors().find_map(|name| view.law.named(&name));
+        let home = Policy::within(Regions::only([view.me.region().top()]));
         let policy = match above {
             Some(_) => PolicyView::default(),
             None => PolicyView {
@@ -174,6 +178,14 @@ impl Memory {
                 ..PolicyView::default()
             },
         };
+        // What could not be kept here is not founded for the sake of it.
+        let label = Label {
+            topic,
+            policy: above.map_or(&home, |law| law.policy()),
+            epoch: 0,
+            home: None,
+        };
+        keepable(label, view.snapshot.erases()).map_err(|denial| denied(&denial))?;
         match self.topic_create(topic.as_str(), policy).await {
             Ok(_) => Ok(true),
             Err(problem) if problem.code == "topic_exists" => Ok(false),

@@ -64,6 +64,7 @@ pub(super) struct Peer {
     parked: Option<Stream>,
     meter: Arc<Meter>,
     rtt: Option<Duration>,
+    domains: Vec<String>,
 }
 
 /// One connection of a peer.
@@ -157,6 +158,12 @@ impl Peers {
     /// A connected peer, to change.
     pub(super) fn get_mut(&mut self, peer: &PeerId) -> Option<&mut Peer> {
         self.map.get_mut(peer)
+    }
+
+    /// The queues towards peers that are up and lie inside `region`.
+    pub(super) fn writers_in(&self, region: &str) -> impl Iterator<Item = &Writer> {
+        let inside = move |peer: &&Peer| peer.domains.iter().any(|domain| domain == region);
+        self.map.values().filter(inside).filter_map(Peer::writer)
     }
 
     /// Every connected peer.
@@ -254,6 +261,7 @@ impl Peer {
             parked: None,
             meter: Arc::default(),
             rtt: None,
+            domains: Vec::new(),
         }
     }
 
@@ -276,12 +284,18 @@ impl Peer {
         self.session.as_ref().map(|session| &session.writer)
     }
 
-    /// Our verdict is yes, for every connection it has now.
-    pub(super) fn admit(&mut self) {
+    /// Our verdict is yes, for every connection it has now, and this is what it is inside of.
+    pub(super) fn admit(&mut self, domains: Vec<String>) {
         self.ours = true;
+        self.domains = domains;
         for link in &mut self.links {
             link.attached = true;
         }
+    }
+
+    /// The regions that it and we lie in, by our last yes.
+    pub(super) fn domains(&self) -> &[String] {
+        &self.domains
     }
 
     /// Its verdict on us is yes.
@@ -364,6 +378,7 @@ impl Peer {
             rtt_ms: self.rtt.map(|rtt| rtt.as_secs_f64() * 1000.0),
             inbound: link.inbound,
             admitted: self.is_up(),
+            domains: self.domains().to_vec(),
             queued: self.writer().map_or(0, Writer::queued),
             dropped: self.meter.dropped.load(Ordering::Relaxed),
             bytes_in: self.meter.bytes_in.load(Ordering::Relaxed),
@@ -398,7 +413,7 @@ mod tests {
         let mut peers = Peers::default();
         peers.join(id, key, link(1), end(), now);
         peers.join(id, key, link(2), end(), now);
-        peers.get_mut(&id).expect("joined").admit();
+        peers.get_mut(&id).expect("joined").admit(Vec::new());
         assert!(
             peers.settle(id, &streams).is_none(),
             "one verdict is not enough"
@@ -466,13 +481,13 @@ mod tests {
         let mut peers = Peers::default();
         peers.join(id, key, link(1), end(), now);
         let entry = peers.get_mut(&id).expect("joined");
-        entry.admit();
+        entry.admit(Vec::new());
         entry.admitted_us();
         peers.settle(id, &streams);
         let entry = peers.get_mut(&id).expect("joined");
         assert!(entry.expel());
         assert!(!entry.may_ask(now));
-        entry.admit();
+        entry.admit(Vec::new());
         assert!(peers.settle(id, &streams).is_none());
     }
 }

@@ -23,6 +23,7 @@ use libp2p::{
 };
 
 use super::gated::Gated;
+use super::gossip::{self, Gossip, MESHES_MAX, Slot};
 use super::{NetSettings, admit};
 
 /// Receive windows of one QUIC connection. A stream's window is smaller than the connection's, so
@@ -63,7 +64,58 @@ pub(super) struct Behaviour {
     mdns: Toggle<mdns::tokio::Behaviour>,
     pub(super) admit: admit::Behaviour,
     pub(super) sync: Gated<libp2p_stream::Behaviour>,
+    mesh_0: Slot,
+    mesh_1: Slot,
+    mesh_2: Slot,
 }
+
+impl Behaviour {
+    /// Our verdict on the peer is yes: it may see what is for everyone admitted, and these meshes.
+    pub(super) fn attach(&mut self, peer: PeerId, meshes: &[usize]) {
+        self.sync.attach(peer);
+        for slot in meshes {
+            if let Some(mesh) = self.slot(*slot) {
+                mesh.attach(peer);
+            }
+        }
+    }
+
+    /// Its verdict on us is yes too: all that it may see may speak to it.
+    pub(super) fn open(&mut self, peer: PeerId) {
+        self.sync.open(peer);
+        for slot in 0..MESHES_MAX {
+            if let Some(mesh) = self.slot(slot) {
+                mesh.open(peer);
+            }
+        }
+    }
+
+    /// Nothing that stands behind the gate is for this peer any more.
+    pub(super) fn revoke(&mut self, peer: PeerId) {
+        self.sync.revoke(peer);
+        for slot in 0..MESHES_MAX {
+            if let Some(mesh) = self.slot(slot) {
+                mesh.revoke(peer);
+            }
+        }
+    }
+
+    /// The mesh in a slot.
+    pub(super) fn mesh(&mut self, slot: usize) -> Option<&mut Gossip> {
+        self.slot(slot).map(Gated::inner_mut)
+    }
+
+    fn slot(&mut self, slot: usize) -> Option<&mut Gated<Gossip>> {
+        match slot {
+            0 => self.mesh_0.as_mut(),
+            1 => self.mesh_1.as_mut(),
+            2 => self.mesh_2.as_mut(),
+            _ => None,
+        }
+    }
+}
+
+const _: () = assert!(MESHES_MAX == 3, "one field for each mesh");
 
 /// A swarm that listens nowhere yet, and the control of its frame streams.
 ///
@@ -76,6 +128,11 @@ pub(super) fn swarm(
     let local = keypair.public().to_peer_id();
     let stream = libp2p_stream::Behaviour::new();
     let control = stream.new_control();
+    let mut meshes = settings.meshes.iter().take(MESHES_MAX);
+    let mut mesh = || -> io::Result<Slot> {
+        let made = meshes.next().map(gossip::behaviour).transpose()?;
+        Ok(made.map(Gated::new).into())
+    };
     let behaviour = Behaviour {
         limits: connection_limits::Behaviour::new(limits(settings)),
         memory: settings
@@ -97,6 +154,9 @@ pub(super) fn swarm(
         mdns: neighbours(settings.mdns, local)?.into(),
         admit: admit::behaviour(),
         sync: Gated::new(stream),
+        mesh_0: mesh()?,
+        mesh_1: mesh()?,
+        mesh_2: mesh()?,
     };
     let config = swarm::Config::with_tokio_executor()
         .with_idle_connection_timeout(IDLE_CONNECTION_TIMEOUT)

@@ -92,6 +92,11 @@ impl<B: NetworkBehaviour> Gated<B> {
         }
     }
 
+    /// The behaviour itself: what it is told to say goes to attached connections only.
+    pub(super) fn inner_mut(&mut self) -> &mut B {
+        &mut self.inner
+    }
+
     /// Our verdict on the peer is yes: offer it `B`'s protocols on every connection it has now.
     pub(super) fn attach(&mut self, peer: PeerId) {
         let strangers = |link: &Link| link.peer == peer && link.stage == Stage::Stranger;

@@ -10,6 +10,7 @@
 //! What libp2p reports is translated in `task/observe.rs`; binding is in `task/listening.rs`.
 
 mod listening;
+mod meshes;
 mod observe;
 mod outbox;
 
@@ -29,6 +30,7 @@ use super::admission::Peers;
 use super::asks::{Asks, Question};
 use super::behaviour::Behaviour;
 use super::dialing::Dialing;
+use super::gossip::Meshes;
 use super::streams::{Heard, Streams};
 use super::{
     ADMIT_BYTES_MAX, AskPeer, Judge, NetCommand, NetEvent, NetSnapshot, NodeKey, ReadAnswer,
@@ -62,6 +64,7 @@ pub(super) struct Wires {
 pub(super) struct Task {
     swarm: Swarm<Behaviour>,
     streams: Streams,
+    meshes: Meshes,
     verdicts: Verdicts,
     wires: Wires,
     outbox: Outbox,
@@ -81,6 +84,7 @@ impl Task {
     /// A task that listens nowhere yet.
     pub(super) fn new(
         (swarm, control): (Swarm<Behaviour>, libp2p_stream::Control),
+        meshes: Meshes,
         verdicts: Verdicts,
         wires: Wires,
         seeds: Vec<Multiaddr>,
@@ -89,6 +93,7 @@ impl Task {
         Self {
             swarm,
             streams: Streams::new(control),
+            meshes,
             verdicts,
             wires,
             outbox: Outbox::default(),
@@ -166,6 +171,8 @@ impl Task {
                     None => self.dropped_not_up += 1,
                 }
             }
+            NetCommand::Publish { mesh, lane, frame } => self.publish(&mesh, lane, frame),
+            NetCommand::Judged { ticket, verdict } => self.judged(ticket, verdict),
             NetCommand::Dial { addr } => self.dial_once(addr),
             NetCommand::Know { peer, addrs } => self.know(&peer, addrs),
             NetCommand::Ask {
@@ -287,7 +294,7 @@ impl Task {
             return;
         };
         self.dialing.forget(peer);
-        self.swarm.behaviour_mut().sync.revoke(peer);
+        self.swarm.behaviour_mut().revoke(peer);
         self.outbox.drop_frames_of(key);
         if self.peers.get_mut(&peer).is_some_and(|entry| entry.expel()) {
             self.outbox.push(NetEvent::Down { peer: *key });
@@ -339,6 +346,7 @@ impl Task {
                 });
             }
         }
+        self.watch_meshes(now);
         let owed: Vec<PeerId> = self
             .peers
             .iter_mut()
@@ -349,7 +357,7 @@ impl Task {
         }
     }
 
-    fn snapshot(&self) -> NetSnapshot {
+    fn snapshot(&mut self) -> NetSnapshot {
         NetSnapshot {
             listen: self.listen.clone(),
             peers: self.peers.lines(),
@@ -357,6 +365,7 @@ impl Task {
             strangers: self.peers.waiting().0,
             dropped_not_up: self.dropped_not_up,
             incoming_failed: self.incoming_failed,
+            meshes: self.mesh_lines(),
         }
     }
 }

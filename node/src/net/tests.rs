@@ -4,7 +4,9 @@
 
 mod hostile;
 mod lasting;
+mod load;
 mod meeting;
+mod meshes;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -41,6 +43,11 @@ fn settings(name: u8, listen: &str, seeds: &[&str]) -> NetSettings {
         listen: vec![listen.to_owned()],
         seeds: seeds.iter().map(|seed| (*seed).to_owned()).collect(),
         mdns: false,
+        meshes: vec![MeshSettings {
+            region: "eu".to_owned(),
+            protocol: "/aquifer/test/mesh/eu".to_owned(),
+            key: [9; 32],
+        }],
         agent_version: "test".to_owned(),
         connections_max: 64,
         per_peer_max: 3,
@@ -48,10 +55,12 @@ fn settings(name: u8, listen: &str, seeds: &[&str]) -> NetSettings {
     }
 }
 
-/// Admits whoever says "friend", unless `strict`; redeems invites without admitting.
+/// Admits whoever says "friend", unless `strict`; redeems invites without admitting. A "foreigner"
+/// is admitted too, and is inside of nothing.
 fn judge(strict: Arc<AtomicBool>, turned_away: Arc<AtomicUsize>) -> Judge {
     Box::new(move |_, request| {
-        let friend = request == b"friend" && !strict.load(Ordering::SeqCst);
+        let foreign = request == b"foreigner";
+        let friend = (request == b"friend" || foreign) && !strict.load(Ordering::SeqCst);
         let answer = match request.strip_prefix(b"invite ") {
             Some(code) => [b"certificate for ", code].concat(),
             None if friend => b"welcome".to_vec(),
@@ -63,6 +72,11 @@ fn judge(strict: Arc<AtomicBool>, turned_away: Arc<AtomicUsize>) -> Judge {
         Judgement {
             admit: friend,
             answer,
+            domains: if foreign {
+                vec![]
+            } else {
+                vec!["eu".to_owned()]
+            },
         }
     })
 }

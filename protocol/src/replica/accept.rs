@@ -47,6 +47,9 @@ impl<S: Store> Replica<S> {
             // below. Looking further down will find both (`converse::hunt`).
             return Err(RejectRecord::Gap);
         }
+        if self.full && !header.kind.is_permanent() {
+            return Err(RejectRecord::NoRoom);
+        }
         let body = self.judge(record, state)?;
         let until = self.now + FUTURE_MAX;
         if header.stamp > Stamp::at(until) {
@@ -55,6 +58,14 @@ impl<S: Store> Replica<S> {
         self.clock = self.clock.max(header.stamp);
         self.append(key, state, record, body.as_ref(), Some(from));
         Ok(Taken::Appended)
+    }
+
+    /// Whether a record that cannot be appended yet may be passed on: this node and its writer may
+    /// have and write it, and its time has come.
+    pub(super) fn is_lawful(&mut self, record: &Record) -> bool {
+        let state = self.logs.get_or_new(&LogKey::of(record));
+        let ahead = record.header().stamp > Stamp::at(self.now + FUTURE_MAX);
+        !ahead && self.may_hold(record.header().topic).is_ok() && self.judge(record, state).is_ok()
     }
 
     /// Whether the writer might write this, by the law and the certificate of its time.
@@ -101,13 +112,7 @@ impl<S: Store> Replica<S> {
             let topic = label.topic.clone();
             return Err(RejectRecord::Denied(Denial::BodyLen { topic, len, max }));
         }
-        let logs = || {
-            self.logs
-                .of_topic(header.topic)
-                .nth(LOGS_PER_TOPIC_MAX)
-                .is_some()
-        };
-        if state.height == 0 && logs() {
+        if state.height == 0 && self.logs.count(header.topic) > LOGS_PER_TOPIC_MAX {
             return Err(RejectRecord::Full);
         }
         Ok(body)
@@ -270,12 +275,13 @@ impl<S: Store> Replica<S> {
         from: Option<NodeId>,
     ) {
         let header = record.header();
-        let kept = if self.keeps_body(record) {
+        let keeps = self.keeps_body(record);
+        let kept = if keeps {
             record.clone()
         } else {
             record.without_body()
         };
-        if record.carried().is_none() && self.keeps_body(record) {
+        if keeps && record.carried().is_none() {
             // The sender had no body, and we know of no reason yet. A tombstone may be on its way;
             // if not, somebody else has the body.
             self.repairs.insert((key, header.seq));
@@ -287,7 +293,7 @@ impl<S: Store> Replica<S> {
         self.logs.set(&mut self.store, key, state);
         self.summaries.remove(&key.topic);
         if let Some(from) = from {
-            self.beat.grown.insert(key, from);
+            self.grows(key, from, Some(&kept));
             if key.writer == self.keys.node() {
                 self.doubted.remove(&from);
             }

@@ -1,16 +1,17 @@
-//! Durability: who waits for receipts, and which receipts we owe.
+//! Durability: who waits for receipts.
 //!
 //! A write asked for `quorum` or `region` is answered when enough nodes have signed that they hold
 //! it, or when its patience ends: then the answer says what is durable and where, and the write
-//! stays. A receipt covers a log up to a height, so it also proves that a tombstone is held.
+//! stays. Receipts are asked for: at first of as many nodes as are needed and a few more, the nearest
+//! first, and after a while of all. A receipt covers a log up to a height, so it also proves that a
+//! tombstone is held.
 
 use super::Replica;
-use crate::decide::{Op, Subject, decide};
 use crate::event::{CommandId, Durability, Durable, Output, Reply};
 use crate::identity::NodeId;
-use crate::limits::ITEMS_PER_MESSAGE_MAX;
+use crate::limits::{RECEIPT_PATIENCE, RECEIPT_SPARE};
 use crate::log::LogKey;
-use crate::receipt::{Held, Receipts};
+use crate::receipt::{Held, Reach, Receipts};
 use crate::record::{RecordId, Seq};
 use crate::region::Region;
 use crate::store::Store;
@@ -39,6 +40,9 @@ struct Waiting {
     region: Option<Region>,
     expected: BTreeSet<NodeId>,
     until: Time,
+    /// Who has been asked on the connection that is up now, and when all are to be asked.
+    asked: BTreeSet<NodeId>,
+    ask_all: Time,
 }
 
 impl Awaiting {
@@ -47,7 +51,9 @@ impl Awaiting {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Time> {
-        self.commands.values().map(|waiting| waiting.until).min()
+        let asks = self.commands.values().map(|waiting| waiting.ask_all);
+        let ends = self.commands.values().map(|waiting| waiting.until);
+        asks.chain(ends).min()
     }
 }
 
@@ -99,9 +105,69 @@ impl<S: Store> Replica<S> {
             region,
             expected,
             until,
+            asked: BTreeSet::new(),
+            ask_all: self.now + RECEIPT_PATIENCE,
         };
         self.awaiting.commands.insert(id, waiting);
         self.settle(id);
+        self.ask_receipts();
+    }
+
+    /// Asks peers for the receipts that commands wait for: the nearest first, all once that has not
+    /// been enough for a while, and again then, since a request may be lost.
+    pub(super) fn ask_receipts(&mut self) {
+        let mut asks: BTreeMap<(NodeId, TopicId), BTreeSet<Reach>> = BTreeMap::new();
+        let mut commands = core::mem::take(&mut self.awaiting.commands);
+        for waiting in commands.values_mut() {
+            let all = waiting.needed.is_none() || waiting.ask_all <= self.now;
+            if waiting.ask_all <= self.now {
+                waiting.ask_all = self.now + RECEIPT_PATIENCE;
+                waiting.asked.clear();
+            }
+            // Who is gone is asked again when it is back.
+            waiting.asked.retain(|node| self.peers.contains_key(node));
+            let most = match waiting.needed {
+                Some(needed) if !all => needed + RECEIPT_SPARE,
+                _ => usize::MAX,
+            };
+            let room = most.saturating_sub(waiting.asked.len());
+            for node in self.nearest(waiting).into_iter().take(room) {
+                waiting.asked.insert(node);
+                for (key, height) in &waiting.heights {
+                    let reach = Reach {
+                        writer: key.writer,
+                        log: key.log,
+                        height: *height,
+                    };
+                    asks.entry((node, key.topic)).or_default().insert(reach);
+                }
+            }
+        }
+        self.awaiting.commands = commands;
+        for ((to, topic), reaches) in asks {
+            if self.may_serve(topic, &to).is_ok() {
+                let reaches = reaches.into_iter().collect();
+                self.send(to, Message::WantReceipts { topic, reaches });
+            }
+        }
+    }
+
+    /// Peers whose receipts would count and that have not been asked, the nearest first.
+    fn nearest(&self, waiting: &Waiting) -> Vec<NodeId> {
+        let counts = |node: &NodeId| match &waiting.region {
+            None => true,
+            Some(region) => self.region_of(node).is_some_and(|at| region.covers(at)),
+        };
+        let holders: BTreeSet<&NodeId> = waiting.holders().collect();
+        let fresh = |node: &&NodeId| !waiting.asked.contains(node) && !holders.contains(node);
+        let up = self.peers.iter().filter(|(node, _)| fresh(node));
+        let up = up.filter(|(node, _)| waiting.expected.contains(node) && counts(node));
+        let far = Duration::MAX;
+        let mut up: Vec<(Duration, NodeId)> = up
+            .map(|(node, peer)| (peer.rtt.unwrap_or(far), *node))
+            .collect();
+        up.sort_unstable();
+        up.into_iter().map(|(_, node)| node).collect()
     }
 
     pub(super) fn on_receipts(&mut self, from: NodeId, receipts: &Receipts) {
@@ -155,6 +221,14 @@ impl<S: Store> Replica<S> {
         for id in over {
             self.answer_waiting(id, false);
         }
+        if self
+            .awaiting
+            .commands
+            .values()
+            .any(|w| w.ask_all <= self.now)
+        {
+            self.ask_receipts();
+        }
     }
 
     fn settle(&mut self, id: CommandId) {
@@ -204,45 +278,5 @@ impl<S: Store> Replica<S> {
             return Some(me.region());
         }
         self.law.member(node).map(|known| known.member.region())
-    }
-
-    /// Receipts for the logs of peers that grew in this beat, to those peers. Sent after the commit
-    /// that made them true.
-    pub(super) fn receipts(&self) -> Vec<(NodeId, Message)> {
-        let mut owed: BTreeMap<NodeId, Vec<Held>> = BTreeMap::new();
-        for key in self.beat.grown.keys() {
-            let Some(peer) = self.peers.get(&key.writer) else {
-                continue;
-            };
-            let Some(state) = self.logs.get(key) else {
-                continue;
-            };
-            let subject = Subject {
-                member: &peer.member,
-                at: self.now,
-            };
-            let allowed = self
-                .law
-                .label(key.topic)
-                .and_then(|label| decide(Op::Serve, label, subject, label.epoch));
-            if allowed.is_ok() {
-                let held = Held {
-                    key: *key,
-                    height: state.height,
-                    tip: state.tip,
-                };
-                owed.entry(key.writer).or_default().push(held);
-            }
-        }
-        let batches = owed.into_iter().flat_map(|(to, held)| {
-            let batches: Vec<_> = held
-                .chunks(ITEMS_PER_MESSAGE_MAX)
-                .map(<[Held]>::to_vec)
-                .collect();
-            batches.into_iter().map(move |held| (to, held))
-        });
-        batches
-            .map(|(to, held)| (to, Message::Receipts(Receipts::sign(&self.keys, held))))
-            .collect()
     }
 }

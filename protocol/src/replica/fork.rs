@@ -35,7 +35,7 @@ impl<S: Store> Replica<S> {
             member.is_some_and(|member| member.node() == key.writer)
         };
         let member = certified(&proof.one) || certified(&proof.other);
-        let full = || self.logs.of_topic(topic).nth(LOGS_PER_TOPIC_MAX).is_some();
+        let full = || self.logs.count(topic) > LOGS_PER_TOPIC_MAX;
         let room = self.logs.get(&key).is_some() || !full();
         if key.topic == topic && member && room && self.may_hold(topic).is_ok() {
             self.cut(key, proof.one.header().seq, proof);
@@ -89,7 +89,7 @@ impl<S: Store> Replica<S> {
         self.logs.set(&mut self.store, key, state);
         self.summaries.remove(&key.topic);
         self.wanted.remove(&key);
-        self.beat.grown.insert(key, key.writer);
+        self.grows(key, key.writer, None);
         let ids: Vec<RecordId> = lost.iter().map(Record::id).collect();
         self.event(Event::Cut { key, fork, ids });
         if key.writer == self.keys.node() {

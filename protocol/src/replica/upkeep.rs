@@ -8,9 +8,7 @@ use crate::body::Body;
 use crate::decide::Denial;
 use crate::event::{Event, Reply};
 use crate::identity::NodeId;
-use crate::limits::{
-    ITEMS_PER_MESSAGE_MAX, RETENTION_EVERY, SCRUB_EVERY, SYNC_EVERY, SYNC_PEERS, WANT_PATIENCE,
-};
+use crate::limits::{ITEMS_PER_MESSAGE_MAX, RETENTION_EVERY, SCRUB_EVERY, SYNC_EVERY, SYNC_PEERS};
 use crate::log::{self, LogKey, LogState};
 use crate::record::RecordId;
 use crate::store::{Store, StoreFailure, Table};
@@ -32,8 +30,12 @@ pub enum Wake {
     Scrub,
     /// A parked record's time has come.
     Parked,
-    /// A command's patience for receipts ends.
+    /// A command's patience for receipts ends, or it asks again.
     Durability,
+    /// An announcement has waited long enough for its records.
+    Gossip,
+    /// The second bridge sees to what the first was to carry.
+    Oversee,
 }
 
 /// One slot per recurring reason (after quinn's timer table).
@@ -42,6 +44,7 @@ pub(super) struct Deadlines {
     sync: Time,
     retention: Time,
     scrub: Time,
+    oversee: Option<Time>,
 }
 
 impl Deadlines {
@@ -50,12 +53,20 @@ impl Deadlines {
             sync: now + SYNC_EVERY,
             retention: now + RETENTION_EVERY,
             scrub: now + SCRUB_EVERY,
+            oversee: None,
         }
     }
 
+    /// Sees to bridged logs at `at`, or before if that is planned already.
+    pub(super) fn oversee(&mut self, at: Time) {
+        self.oversee.get_or_insert(at);
+    }
+
     pub(super) fn next(&self) -> Option<(Time, Wake)> {
+        let oversee = self.oversee.map(|at| (at, Wake::Oversee));
         [(self.sync, Wake::Sync), (self.retention, Wake::Retention)]
             .into_iter()
+            .chain(oversee)
             .min()
     }
 }
@@ -75,27 +86,56 @@ impl<S: Store> Replica<S> {
             self.deadlines.scrub = self.now + SCRUB_EVERY;
             self.scrub();
         }
+        if self.deadlines.oversee.is_some_and(|at| at <= self.now) {
+            self.deadlines.oversee = None;
+            self.oversee();
+        }
         self.unpark();
         self.on_impatience();
     }
 
+    /// The disk has run full, or has room again: then what was turned away is asked for at once.
+    pub(super) fn on_room(&mut self, full: bool) {
+        if self.full && !full {
+            self.deadlines.sync = self.now;
+        }
+        self.full = full;
+    }
+
     /// Offers every topic to a few peers drawn at random, and asks one for what is missing here.
     fn sync_round(&mut self) {
-        let (now, patience) = (self.now, WANT_PATIENCE);
+        let (now, peers) = (self.now, &self.peers);
         self.wanted
-            .retain(|_, wanted| wanted.is_fresh(now, patience));
-        let mut peers: Vec<NodeId> = self.peers.keys().copied().collect();
+            .retain(|_, wanted| wanted.is_promised(now, peers.get(&wanted.peer)));
+        self.codings.forget(now);
         for topic in self.spoken_topics() {
-            for i in 0..peers.len().min(SYNC_PEERS) {
-                let j = i + self.rng.next_u32() as usize % (peers.len() - i);
-                peers.swap(i, j);
-            }
-            for peer in peers.iter().take(SYNC_PEERS) {
-                self.offer(topic, *peer);
+            for peer in self.draw_partners(topic) {
+                self.offer(topic, peer);
             }
         }
-        self.peers.values_mut().for_each(|peer| peer.promised = 0);
+        self.peers.values_mut().for_each(|peer| peer.begin_round());
         self.ask_repairs();
+    }
+
+    /// Whom to compare `topic` with: peers drawn at random, the first of them from our own side of
+    /// the sea, the second from another, as far as there are any. Within a region sync mends what
+    /// gossip missed; between regions, what both bridges did.
+    fn draw_partners(&mut self, topic: TopicId) -> Vec<NodeId> {
+        let top = self.me.as_ref().map(|me| me.region().top());
+        let may =
+            |node: &&NodeId| self.may_serve(topic, node).is_ok() && self.places(topic, **node);
+        let mut peers: Vec<NodeId> = self.peers.keys().filter(may).copied().collect();
+        for i in (1..peers.len()).rev() {
+            peers.swap(i, self.rng.next_u32() as usize % (i + 1));
+        }
+        let near = |node: &NodeId| {
+            let at = self.peers.get(node).map(|peer| peer.member.region().top());
+            at == top
+        };
+        let (near, far): (Vec<NodeId>, Vec<NodeId>) = peers.into_iter().partition(near);
+        let pairs = near.len().max(far.len());
+        let in_turn = (0..pairs).flat_map(|i| [near.get(i), far.get(i)]);
+        in_turn.flatten().copied().take(SYNC_PEERS).collect()
     }
 
     /// Offers `topic` to every peer that may hear of it.

@@ -5,7 +5,7 @@
 
 use super::Replica;
 use crate::body::{Body, Erase, Founding, Kind, Manifest};
-use crate::decide::{Denial, Op, Subject, decide};
+use crate::decide::{Denial, Op, Subject, decide, keepable};
 use crate::event::{CommandId, Durability, Durable, Event, Expect, Refusal, Reply};
 use crate::identity::AgentId;
 use crate::limits::{AWAITING_MAX, IDS_PER_BODY_MAX};
@@ -70,6 +70,7 @@ impl<S: Store> Replica<S> {
         for op in [Op::Publish, Op::Store] {
             decide(op, label, subject, label.epoch).map_err(Refusal::Denied)?;
         }
+        keepable(label, self.erases).map_err(Refusal::Denied)?;
         let policy_epoch = label.epoch;
         for body in bodies {
             if let Body::Revision(revision) = body
@@ -81,6 +82,9 @@ impl<S: Store> Replica<S> {
         let mut written = Vec::with_capacity(bodies.len());
         for body in bodies {
             let (kind, bytes) = body.to_bytes().map_err(Refusal::Body)?;
+            if self.full && !kind.is_permanent() {
+                return Err(Refusal::DiskFull);
+            }
             let (len, max) = (bytes.len() as u32, label.policy.body_bytes_max);
             if len > max && kind != Kind::ERASE {
                 let topic = label.topic.clone();
@@ -255,6 +259,7 @@ impl<S: Store> Replica<S> {
         let me = self.me.clone().ok_or(Refusal::NotAMember)?;
         let known = self.law.named(topic).is_some();
         match expect {
+            Expect::New if self.full => return Err(Refusal::DiskFull),
             Expect::New if known => {
                 return Err(Refusal::TopicExists {
                     topic: topic.clone(),

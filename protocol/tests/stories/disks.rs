@@ -31,6 +31,7 @@ fn a_replica_that_is_opened_again_has_the_same_logs_and_the_same_law() {
     let settings = Settings {
         hive: hive.id(),
         member: Some(hive.nodes[0].member.clone()),
+        erases: true,
     };
     let keys = hive.nodes[0].keys.clone();
     hive.starts(0, store, 4);

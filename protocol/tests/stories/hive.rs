@@ -9,7 +9,8 @@ use aquifer_protocol::body::Manifest;
 use aquifer_protocol::certificate::role;
 use aquifer_protocol::{
     Chain, Command, CommandId, Event, Grant, HiveId, Input, MemStore, Member, Message, NodeId,
-    Output, Policy, Replica, Reply, Seed, Settings, Time, TopicId, TopicName,
+    Output, Policy, Region, Replica, Reply, Seed, Settings, Ticket, Time, TopicId, TopicName,
+    Verdict,
 };
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -47,7 +48,17 @@ pub(crate) struct Node {
     pub(crate) ahead: Duration,
     pub(crate) replica: Option<Replica<MemStore>>,
     pub(crate) replies: BTreeMap<CommandId, Reply>,
-    inbox: VecDeque<(NodeId, Message)>,
+    inbox: VecDeque<(NodeId, Said)>,
+    /// What it has heard in meshes, so that it hears nothing twice.
+    seen: BTreeSet<Vec<u8>>,
+    /// What of that it has not judged yet.
+    tickets: BTreeMap<Ticket, (NodeId, Region, Message)>,
+}
+
+/// What one node says to another.
+enum Said {
+    Plainly(Message),
+    InMesh(Region, Message),
 }
 
 /// What went over the wire, counted in frames' bytes.
@@ -55,6 +66,10 @@ pub(crate) struct Node {
 pub(crate) struct Traffic {
     /// By message: how many, and their bytes.
     pub(crate) by_name: BTreeMap<String, (usize, usize)>,
+    /// What was said in meshes, by how many hops.
+    pub(crate) gossip: usize,
+    /// Bytes of records' envelopes and bodies among them.
+    pub(crate) content: usize,
 }
 
 impl Traffic {
@@ -67,7 +82,13 @@ impl Traffic {
         self.by_name.get(name).map_or(0, |(count, _)| *count)
     }
 
-    /// All bytes that are not records.
+    /// All bytes but those of the records themselves.
+    pub(crate) fn beside_records(&self) -> usize {
+        let all: usize = self.by_name.values().map(|(_, bytes)| bytes).sum();
+        all - self.content
+    }
+
+    /// All bytes that are not in messages of records.
     pub(crate) fn talk(&self) -> usize {
         let all: usize = self.by_name.values().map(|(_, bytes)| bytes).sum();
         all - self.bytes_of(&["Records"])
@@ -77,6 +98,12 @@ impl Traffic {
         let slot = self.by_name.entry(name_of(message)).or_default();
         slot.0 += 1;
         slot.1 += message.to_bytes().len();
+        if let Message::Records { runs, .. } = message {
+            for record in runs.iter().flatten() {
+                let body = record.carried().map_or(0, |body| body.len());
+                self.content += record.envelope().len() + body;
+            }
+        }
     }
 }
 
@@ -191,6 +218,8 @@ impl Hive {
             replica: None,
             replies: BTreeMap::new(),
             inbox: VecDeque::new(),
+            seen: BTreeSet::new(),
+            tickets: BTreeMap::new(),
         });
         self.nodes.len() - 1
     }
@@ -206,10 +235,16 @@ impl Hive {
     }
 
     pub(crate) fn starts(&mut self, i: Index, store: MemStore, seed: u64) {
+        self.starts_on(i, store, seed, true);
+    }
+
+    /// Starts it on a store that gives freed bytes back, or does not.
+    pub(crate) fn starts_on(&mut self, i: Index, store: MemStore, seed: u64, erases: bool) {
         let node = &self.nodes[i];
         let settings = Settings {
             hive: self.id(),
             member: Some(node.member.clone()),
+            erases,
         };
         let seed = Seed::from_number(seed);
         let replica = Replica::open(node.keys.clone(), settings, store, seed, self.time(i))
@@ -298,6 +333,13 @@ impl Hive {
         while let Some(output) = replica.poll_output() {
             match output {
                 Output::Send { to, message } => self.carries(i, to, message),
+                Output::Publish { mesh, message, .. } => {
+                    // As gossipsub does: what was heard or said before is not said again.
+                    if self.nodes[i].seen.insert(heard(&mesh, &message)) {
+                        self.passes_on(i, None, &mesh, &message);
+                    }
+                }
+                Output::Verdict { ticket, verdict } => self.judges(i, ticket, verdict),
                 Output::Reply { to, reply } => {
                     self.nodes[i].replies.insert(to, reply);
                 }
@@ -312,7 +354,31 @@ impl Hive {
         if let Some(j) = there.into_iter().find(|j| self.nodes[*j].keys.node() == to) {
             self.carried.note(&message);
             let from = self.nodes[from].keys.node();
-            self.nodes[j].inbox.push_back((from, message));
+            self.nodes[j]
+                .inbox
+                .push_back((from, Said::Plainly(message)));
+        }
+    }
+
+    /// A mesh with every link in it: who has not heard a message yet hears it.
+    fn passes_on(&mut self, i: Index, source: Option<NodeId>, mesh: &Region, message: &Message) {
+        for j in self.neighbours(i) {
+            let node = &self.nodes[j];
+            let both = aquifer_protocol::mesh::shared(&self.nodes[i].member, &node.member);
+            if both.contains(mesh) && source != Some(node.keys.node()) {
+                self.carried.gossip += 1;
+                let said = Said::InMesh(mesh.clone(), message.clone());
+                let from = self.nodes[i].keys.node();
+                self.nodes[j].inbox.push_back((from, said));
+            }
+        }
+    }
+
+    fn judges(&mut self, i: Index, ticket: Ticket, verdict: Verdict) {
+        let judged = self.nodes[i].tickets.remove(&ticket);
+        let (source, mesh, message) = judged.expect("each message is judged once");
+        if verdict == Verdict::Accept {
+            self.passes_on(i, Some(source), &mesh, &message);
         }
     }
 
@@ -325,15 +391,16 @@ impl Hive {
             for i in 0..self.nodes.len() {
                 let inbox = core::mem::take(&mut self.nodes[i].inbox);
                 if self.nodes[i].replica.is_none() {
-                    self.nodes[i]
-                        .heard
-                        .extend(inbox.into_iter().map(|(_, message)| message));
+                    let heard = inbox.into_iter().map(|(_, said)| match said {
+                        Said::Plainly(message) | Said::InMesh(_, message) => message,
+                    });
+                    self.nodes[i].heard.extend(heard);
                     continue;
                 }
-                let inputs = inbox
-                    .into_iter()
-                    .map(|(from, message)| self.input(from, message));
-                let inputs = inputs.collect::<Vec<_>>();
+                let mut inputs = Vec::new();
+                for (from, said) in inbox {
+                    inputs.extend(self.input(i, from, said));
+                }
                 if !inputs.is_empty() {
                     self.beats(i, inputs);
                 }
@@ -342,13 +409,30 @@ impl Hive {
         panic!("the hive never settles: {:?}", self.carried);
     }
 
-    fn input(&self, from: NodeId, message: Message) -> Input {
-        if self.as_frames {
-            let bytes = message.to_bytes().into();
-            Input::Frame { from, bytes }
-        } else {
-            Input::Message { from, message }
-        }
+    fn input(&mut self, i: Index, from: NodeId, said: Said) -> Option<Input> {
+        Some(match said {
+            Said::Plainly(message) if self.as_frames => Input::Frame {
+                from,
+                bytes: message.to_bytes().into(),
+            },
+            Said::Plainly(message) => Input::Message { from, message },
+            Said::InMesh(mesh, message) => {
+                let bytes = message.to_bytes();
+                let node = &mut self.nodes[i];
+                if !node.seen.insert(heard(&mesh, &message)) {
+                    return None;
+                }
+                let ticket = Ticket(node.seen.len() as u64);
+                let waiting = (from, mesh.clone(), message);
+                node.tickets.insert(ticket, waiting);
+                Input::Gossip {
+                    mesh,
+                    from,
+                    ticket,
+                    bytes: bytes.into(),
+                }
+            }
+        })
     }
 
     pub(crate) fn passes(&mut self, time: Duration) {
@@ -369,7 +453,16 @@ impl Hive {
     /// A puppet (or a node, lying) says something to a node.
     pub(crate) fn says(&mut self, from: Index, to: Index, message: Message) {
         let from = self.nodes[from].keys.node();
-        self.nodes[to].inbox.push_back((from, message));
+        let said = Said::Plainly(message);
+        self.nodes[to].inbox.push_back((from, said));
+        self.settles();
+    }
+
+    /// A puppet (or a node, lying) says something in a mesh, to one node.
+    pub(crate) fn gossips(&mut self, from: Index, to: Index, mesh: &str, message: Message) {
+        let from = self.nodes[from].keys.node();
+        let said = Said::InMesh(mesh.parse().expect("a legal region"), message);
+        self.nodes[to].inbox.push_back((from, said));
         self.settles();
     }
 
@@ -385,4 +478,8 @@ impl Hive {
         );
         self.settles();
     }
+}
+
+fn heard(mesh: &Region, message: &Message) -> Vec<u8> {
+    [mesh.as_str().as_bytes(), &message.to_bytes()].concat()
 }

@@ -4,7 +4,7 @@
 use crate::hive::*;
 
 use aquifer_protocol::receipt::{Held, Receipts};
-use aquifer_protocol::wire::{Item, Proof, Want};
+use aquifer_protocol::wire::{CodedWant, Item, Proof, Told, Want};
 use aquifer_protocol::{Event, LogId, Message, NodeId, Policy, Record, RecordId, Stamp, TopicId};
 
 /// One node with a topic and three memories, and a liar in `region` that it is connected to.
@@ -95,26 +95,46 @@ fn an_outsider_gets_no_record_whatever_it_asks_and_each_try_is_counted() {
             topic,
             nonce: 5,
             start: 0,
+            gauge: None,
             cells: vec![],
         },
         Message::MoreCells {
             topic,
             nonce: 5,
             start: 0,
+            count: 8,
         },
         Message::MoreCells {
             topic,
             nonce: 5,
             start: u64::MAX,
+            count: 8,
         },
         Message::WantItems {
             topic,
             nonce: 5,
-            hashes,
+            hashes: hashes.clone(),
         },
         Message::Wants {
             topic,
             wants: vec![want],
+        },
+        Message::WantCoded {
+            topic,
+            nonce: 5,
+            wants: vec![CodedWant {
+                short: hashes[0],
+                from: 0,
+                until: state.height,
+            }],
+        },
+        Message::Told {
+            topic,
+            nonce: 5,
+            told: vec![Told {
+                short: hashes[0],
+                height: 9,
+            }],
         },
         records(topic, vec![mine]),
         Message::Agreed { topic, digest },
@@ -140,7 +160,7 @@ fn an_outsider_gets_no_record_whatever_it_asks_and_each_try_is_counted() {
 #[test]
 fn a_message_of_a_later_version_is_passed_over() {
     let (mut hive, liar, _) = with_liar("eu", Policy::open());
-    for kind in 11..=255u8 {
+    for kind in 16..=255u8 {
         let bytes = vec![0x83, 1, 0x18, kind, 0];
         let bytes = if kind < 24 {
             vec![0x83, 1, kind, 0]
@@ -218,6 +238,7 @@ fn a_record_at_the_last_place_of_a_log_ends_nothing() {
             topic,
             nonce: 1,
             start: 0,
+            count: 8,
         },
     );
     hive.rounds(1);

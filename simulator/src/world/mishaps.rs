@@ -49,6 +49,7 @@ impl World {
         it.replica = None;
         it.life += 1;
         it.inbox.clear();
+        it.ear = Default::default();
         it.beat_planned = false;
         it.wake_at = None;
         self.report.unknown += self.ledger.forget_commands(node);
@@ -96,6 +97,7 @@ impl World {
         let settings = Settings {
             hive: self.hive,
             member: Some(it.member.clone()),
+            erases: true,
         };
         let opened = Replica::open(it.keys.clone(), settings, it.disk.clone(), seed, local);
         let replica = match opened {

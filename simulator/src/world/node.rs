@@ -2,6 +2,7 @@
 //!
 //! Not here: its beats (`world`), its crashes (`mishaps`).
 
+use super::gossip::Ear;
 use crate::chance::Dice;
 use crate::disk::{Disk, Ending};
 use crate::engine::Index;
@@ -38,6 +39,7 @@ pub struct Node {
     /// The revision of the law that was judged last.
     pub(crate) judged: u64,
     pub(super) inbox: VecDeque<Input>,
+    pub(super) ear: Ear,
     pub(super) beat_planned: bool,
     pub(super) busy_until: Time,
     pub(super) wake_at: Option<Time>,
@@ -129,6 +131,7 @@ pub(super) fn found(scenario: &Scenario, seed: &Seed) -> (HiveId, Vec<Node>) {
             accepted: BTreeMap::new(),
             judged: 0,
             inbox: VecDeque::new(),
+            ear: Ear::default(),
             beat_planned: false,
             busy_until: Time::ZERO,
             wake_at: None,

@@ -30,6 +30,16 @@ impl World {
                     self.hasher.update(&message.to_bytes());
                     self.leaves(node, to, message, departs);
                 }
+                Output::Publish { mesh, message, .. } => {
+                    self.hasher.update(mesh.as_str().as_bytes());
+                    self.hasher.update(&message.to_bytes());
+                    self.publish(node, &mesh, &message, departs);
+                }
+                Output::Verdict { ticket, verdict } => {
+                    self.hasher
+                        .update(format!("{ticket:?} {verdict:?}").as_bytes());
+                    self.judged(node, ticket, verdict, departs);
+                }
                 Output::Reply { to, reply } => {
                     self.hasher.update(format!("{to:?} {reply:?}").as_bytes());
                     self.answer(node, to, reply);

@@ -15,7 +15,7 @@ use aquifer_protocol::log::{self, LogKey};
 use aquifer_protocol::record::{Header, NO_RECORD};
 use aquifer_protocol::wire::Want;
 use aquifer_protocol::{
-    AgentId, Body, LogId, Message, Record, RecordId, Seq, Stamp, TopicId, TopicName,
+    AgentId, Body, LogId, Message, Record, RecordId, Region, Seq, Stamp, TopicId, TopicName,
 };
 use core::time::Duration;
 
@@ -284,7 +284,14 @@ impl World {
         for _ in 0..self.lies.between(1, 5) {
             let which = self.lies.index(self.heard.len());
             let (message, peer) = (self.heard[which].clone(), *self.lies.pick(&peers));
-            self.lie(traitor, peer, Packet::Message(message));
+            // Said in a mesh, any mesh, or as if it were an answer.
+            let meshes: Vec<Region> = self.nodes[traitor].site.region.line().collect();
+            let packet = if self.lies.permille(500) {
+                Packet::Gossip(self.lies.pick(&meshes).clone(), message)
+            } else {
+                Packet::Message(message)
+            };
+            self.lie(traitor, peer, packet);
         }
     }
 

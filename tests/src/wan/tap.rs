@@ -1,9 +1,9 @@
-//! The tap: counts canaries in what a node says to others, before it is encrypted.
+//! The tap: counts canaries in what a node says and hears, where it is not encrypted.
 //!
 //! All that this crate knows of [`Tap`] is here, so that a new shape of it is a change of a line.
 
 use super::canary::Masked;
-use aquifer_node::driver::Tap;
+use aquifer_node::driver::{Passing, Tap};
 use aquifer_node::names;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ pub struct Passed {
     pub canaries: u64,
 }
 
-/// What passed, by where it went: `to PEER`.
+/// What passed, by its way: `to PEER`, `to all of MESH`, `from PEER`.
 pub type Passings = BTreeMap<String, Passed>;
 
 /// Counts for as long as the node runs. Cheap to clone.
@@ -42,7 +42,14 @@ impl Counter {
     #[must_use]
     pub fn tap(&self) -> Tap {
         let counter = self.clone();
-        Tap::new(move |to, frame| counter.see(&format!("to {}", names::node(to)), frame))
+        Tap::new(move |passing, frame| {
+            let way = match passing {
+                Passing::Sent { to } => format!("to {}", names::node(to)),
+                Passing::Published { mesh } => format!("to all of {mesh}"),
+                Passing::Heard { from } => format!("from {}", names::node(from)),
+            };
+            counter.see(&way, frame);
+        })
     }
 
     /// What passed so far.

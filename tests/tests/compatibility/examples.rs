@@ -8,9 +8,10 @@ use aquifer_protocol::log::{self, LogKey, LogState, Logs};
 use aquifer_protocol::policy::{DataLocationPolicy, Keyring};
 use aquifer_protocol::receipt::{Held, Receipts};
 use aquifer_protocol::record::{Header, NO_RECORD};
-use aquifer_protocol::riblt::{self, SumKey};
+use aquifer_protocol::riblt::{Cell, Sketch, SumKey};
 use aquifer_protocol::store::Staged;
-use aquifer_protocol::wire::{Item, Proof, Want};
+use aquifer_protocol::sync::{GAUGES, Gauge};
+use aquifer_protocol::wire::{CodedWant, Item, Proof, Told, Want};
 use aquifer_protocol::{
     AgentId, Body, Chain, Grant, HiveId, Keys, LogId, MemStore, Member, Message, NodeId, Policy,
     Record, RecordId, Regions, Replica, Settings, Stamp, Time, TopicId, TopicName,
@@ -183,14 +184,16 @@ pub(crate) fn run() -> Vec<Record> {
     vec![first, second]
 }
 
-pub(crate) fn symbols() -> BTreeSet<u128> {
-    (1..=20u128)
-        .map(|n| n * 0x0123_4567_89ab_cdef_0011_2233_4455_6677)
+/// Numbers and values of coded logs.
+pub(crate) fn entries_coded() -> Vec<(u64, u64)> {
+    (1..=20)
+        .map(|n| (n * 0x0123_4567_89ab % (1 << 48), n * 0x00cd_ef00_1122_3344))
         .collect()
 }
 
-pub(crate) fn cells() -> Vec<riblt::Cell> {
-    riblt::encode(&symbols(), &SumKey([0x88; 32]), 0, 8)
+pub(crate) fn cells() -> Vec<Cell> {
+    let mut sketch = Sketch::of(SumKey([0x88; 32]), entries_coded());
+    sketch.cells(8).to_vec()
 }
 
 pub(crate) fn messages() -> Vec<(&'static str, Message)> {
@@ -242,6 +245,9 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
                 topic,
                 nonce,
                 start: 0,
+                gauge: Some(Box::new(Gauge(core::array::from_fn(|i| {
+                    i as i16 - GAUGES as i16 / 2
+                })))),
                 cells: cells(),
             },
         ),
@@ -251,6 +257,7 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
                 topic,
                 nonce,
                 start: 32,
+                count: 40,
             },
         ),
         (
@@ -281,6 +288,38 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
         ),
         ("proofs", Message::Proofs { topic, proofs }),
         ("agreed", Message::Agreed { topic, digest }),
+        (
+            "want coded",
+            Message::WantCoded {
+                topic,
+                nonce,
+                wants: vec![
+                    CodedWant {
+                        short: 1,
+                        from: 0,
+                        until: 1,
+                    },
+                    CodedWant {
+                        short: (1 << 48) - 1,
+                        from: 127,
+                        until: 100_000,
+                    },
+                ],
+            },
+        ),
+        (
+            "told",
+            Message::Told {
+                topic,
+                nonce,
+                told: vec![Told {
+                    short: 0x0102_0304_0506,
+                    height: 300,
+                }],
+            },
+        ),
+        ("more waits", Message::MoreWaits),
+        ("go on", Message::GoOn),
     ]
 }
 
@@ -300,6 +339,7 @@ pub(crate) fn store() -> MemStore {
     let settings = Settings {
         hive: hive(),
         member: Some(member()),
+        erases: true,
     };
     let now = Time::from_millis(1_790_000_000_000);
     let seed = Seed::from_number(1);

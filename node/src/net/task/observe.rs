@@ -19,6 +19,9 @@ impl Task {
             SwarmEvent::Behaviour(BehaviourEvent::Admit(event)) => self.observe_admit(event),
             SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) => self.observe_ping(event),
             SwarmEvent::Behaviour(BehaviourEvent::Mdns(event)) => self.observe_mdns(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Mesh0(event)) => self.observe_mesh(0, event),
+            SwarmEvent::Behaviour(BehaviourEvent::Mesh1(event)) => self.observe_mesh(1, event),
+            SwarmEvent::Behaviour(BehaviourEvent::Mesh2(event)) => self.observe_mesh(2, event),
             SwarmEvent::ConnectionEstablished {
                 peer_id,
                 connection_id,
@@ -189,8 +192,9 @@ impl Task {
         }
         let verdict = (self.verdicts.judge)(key, request);
         if verdict.admit {
-            entry.admit();
-            self.swarm.behaviour_mut().sync.attach(peer);
+            let meshes = self.meshes.slots_in(&verdict.domains);
+            entry.admit(verdict.domains);
+            self.swarm.behaviour_mut().attach(peer, &meshes);
             self.settle(peer);
         }
         // The peer may have hung up meanwhile; that is its loss.
@@ -223,7 +227,7 @@ impl Task {
         if !self.peers.get(&peer).is_some_and(|entry| entry.is_mutual()) {
             return;
         }
-        self.swarm.behaviour_mut().sync.open(peer);
+        self.swarm.behaviour_mut().open(peer);
         if let Some((key, addr)) = self.peers.settle(peer, &self.streams) {
             self.dialing.admitted(peer);
             self.outbox.push(NetEvent::Up { peer: key, addr });

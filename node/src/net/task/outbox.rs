@@ -14,28 +14,40 @@ const OUTBOX_BYTES_MAX: usize = 4 << 20;
 /// Events of all kinds the node has yet to take, before the swarm itself waits.
 const OUTBOX_EVENTS_MAX: usize = 1024;
 
+/// Bytes of gossip the node has yet to take, before the swarm itself waits: gossip comes with it.
+const OUTBOX_GOSSIP_BYTES_MAX: usize = 8 << 20;
+
 /// Events the node has yet to take, in order.
 #[derive(Default)]
 pub(super) struct Outbox {
     events: VecDeque<NetEvent>,
     frames: usize,
     frame_bytes: usize,
+    gossip_bytes: usize,
 }
 
 impl Outbox {
     pub(super) fn push(&mut self, event: NetEvent) {
-        if let NetEvent::Frame { frame, .. } = &event {
-            self.frames += 1;
-            self.frame_bytes += frame.len();
+        match &event {
+            NetEvent::Frame { frame, .. } => {
+                self.frames += 1;
+                self.frame_bytes += frame.len();
+            }
+            NetEvent::Gossip { frame, .. } => self.gossip_bytes += frame.len(),
+            _ => {}
         }
         self.events.push_back(event);
     }
 
     pub(super) fn pop(&mut self) -> Option<NetEvent> {
         let event = self.events.pop_front()?;
-        if let NetEvent::Frame { frame, .. } = &event {
-            self.frames -= 1;
-            self.frame_bytes -= frame.len();
+        match &event {
+            NetEvent::Frame { frame, .. } => {
+                self.frames -= 1;
+                self.frame_bytes -= frame.len();
+            }
+            NetEvent::Gossip { frame, .. } => self.gossip_bytes -= frame.len(),
+            _ => {}
         }
         Some(event)
     }
@@ -60,6 +72,6 @@ impl Outbox {
 
     /// Whether the swarm may be polled.
     pub(super) fn is_calm(&self) -> bool {
-        self.events.len() < OUTBOX_EVENTS_MAX
+        self.events.len() < OUTBOX_EVENTS_MAX && self.gossip_bytes < OUTBOX_GOSSIP_BYTES_MAX
     }
 }

@@ -1,26 +1,45 @@
-//! Exchange: comparing items, asking for records, serving them, taking them in.
+//! Exchange: comparing items, asking for records, taking them in.
 //!
 //! A log is asked of one peer at a time; who has promised it and does not deliver loses it to the
-//! next. Runs are served up to a message's fill, and their last record always carries a signature
-//! that this node has checked.
+//! next. What is asked for once follows in as many messages as it takes (`serve`).
 
 use super::super::{Replica, accept::Taken};
 use super::Wanted;
 use crate::event::{Event, RejectRecord};
 use crate::identity::NodeId;
-use crate::limits::{
-    PEERS_MAX, PROMISES_PER_ROUND, RECORDS_BYTES_PER_MESSAGE, RECORDS_PER_MESSAGE_MAX,
-    WANT_PATIENCE,
-};
-use crate::log::{self, LogKey, LogState};
+use crate::limits::{PEERS_MAX, PROMISES_PER_ROUND};
+use crate::log::{LogKey, LogState};
 use crate::record::{Record, Seq};
-use crate::store::{Store, Table};
+use crate::store::Store;
 use crate::sync::{self, Verdict};
 use crate::topic::TopicId;
-use crate::wire::{Item, Message, Want};
+use crate::wire::{Item, Proof, Want};
+use std::collections::BTreeSet;
 
 impl<S: Store> Replica<S> {
     pub(super) fn on_items(&mut self, from: NodeId, topic: TopicId, items: &[Item], whole: bool) {
+        let (mut behind, proofs) = self.pull(from, topic, items);
+        if whole {
+            // The peer has opened a talk by all it has: what it lacks it may be given at once.
+            let told: BTreeSet<_> = items.iter().map(|i| (i.writer, i.log)).collect();
+            let unheard = |key: &LogKey| !told.contains(&(key.writer, key.log));
+            let more = self.logs.of_topic(topic).filter(|(key, _)| unheard(key));
+            behind.extend(more.map(|(key, state)| (*key, *state, 0)));
+            behind = self.give(from, topic, behind);
+        }
+        let behind = behind.iter().map(|(key, state, _)| sync::item(key, state));
+        let behind = behind.collect();
+        self.tell(from, topic, behind, proofs);
+    }
+
+    /// Asks for what these items have more of. Returns what they have less of, with how much, and
+    /// proofs of forks that they do not know.
+    pub(in crate::replica) fn pull(
+        &mut self,
+        from: NodeId,
+        topic: TopicId,
+        items: &[Item],
+    ) -> (Vec<(LogKey, LogState, Seq)>, Vec<Proof>) {
         let (mut wants, mut behind, mut proofs) = (Vec::new(), Vec::new(), Vec::new());
         for item in items {
             let key = LogKey {
@@ -44,21 +63,14 @@ impl<S: Store> Replica<S> {
                     });
                 }
                 Verdict::Diverged => wants.extend(self.hunt(from, key, item.height)),
-                Verdict::Ahead => behind.extend(ours.map(|state| sync::item(&key, &state))),
+                Verdict::Ahead => {
+                    behind.extend(ours.map(|state| (key, state, item.height)));
+                }
                 Verdict::LacksTheirProof => proofs.extend(self.proof_of(&key)),
             }
         }
-        if whole {
-            let told = |key: &LogKey| {
-                items
-                    .iter()
-                    .any(|i| (i.writer, i.log) == (key.writer, key.log))
-            };
-            let more = self.logs.of_topic(topic).filter(|(key, _)| !told(key));
-            behind.extend(more.map(|(key, state)| sync::item(key, state)));
-        }
         self.ask(from, topic, wants);
-        self.tell(from, topic, behind, proofs);
+        (behind, proofs)
     }
 
     /// If a peer has more of our own log than we do, this store is a copy or was restored (T29).
@@ -74,24 +86,30 @@ impl<S: Store> Replica<S> {
     /// Leaves our own log because a peer says it has more of it. A peer is believed once; until one
     /// of our own records that we lacked has come to prove it right, its word counts no more, or a
     /// liar could make us open a log for every write.
-    fn leave_own_log_at_the_word_of(&mut self, from: NodeId, key: LogKey) {
+    pub(super) fn leave_own_log_at_the_word_of(&mut self, from: NodeId, key: LogKey) {
         if self.doubted.len() < PEERS_MAX && self.doubted.insert(from) {
             self.leave_own_log(key);
         }
     }
 
     /// Asks for what a log lacks, unless somebody has promised it and still has time.
-    pub(super) fn want(&mut self, from: NodeId, key: LogKey, until: Seq) -> Option<Want> {
+    pub(in crate::replica) fn want(
+        &mut self,
+        from: NodeId,
+        key: LogKey,
+        until: Seq,
+    ) -> Option<Want> {
         let state = self.logs.get(&key).copied();
         let height = state.map_or(0, |state| state.height);
         let until = state
             .and_then(|s| s.fork)
             .map_or(until, |fork| until.min(fork));
-        if until <= height || !self.is_holder(key.topic) {
+        let no_room = self.full && key.topic != self.hive_topic;
+        if until <= height || no_room || !self.is_holder(key.topic) {
             return None;
         }
         if let Some(wanted) = self.wanted.get_mut(&key)
-            && wanted.is_fresh(self.now, WANT_PATIENCE)
+            && wanted.is_promised(self.now, self.peers.get(&wanted.peer))
         {
             // On its way already. If the same peer has more by now, that is asked for next.
             if wanted.peer == from {
@@ -110,6 +128,7 @@ impl<S: Store> Replica<S> {
             Wanted {
                 peer: from,
                 until,
+                asked_until: until,
                 asked: self.now,
                 back: 0,
             },
@@ -127,7 +146,7 @@ impl<S: Store> Replica<S> {
         let height = self.logs.get(&key)?.height;
         let back = match self.wanted.get(&key) {
             Some(last) if last.peer == from && last.back > 0 => {
-                if last.back >= height && last.is_fresh(self.now, WANT_PATIENCE) {
+                if last.back >= height && last.is_promised(self.now, self.peers.get(&from)) {
                     // The whole log was looked at: to ask again at once would show no more.
                     return None;
                 }
@@ -139,6 +158,7 @@ impl<S: Store> Replica<S> {
         let hunting = Wanted {
             peer: from,
             until,
+            asked_until: until,
             asked,
             back,
         };
@@ -152,70 +172,13 @@ impl<S: Store> Replica<S> {
         })
     }
 
-    pub(super) fn on_wants(&mut self, from: NodeId, topic: TopicId, wants: &[Want]) {
-        let (mut runs, mut proofs) = (Vec::new(), Vec::new());
-        let (mut bytes, mut count) = (0, 0);
-        for want in wants {
-            let key = LogKey {
-                topic,
-                writer: want.writer,
-                log: want.log,
-            };
-            let Some(state) = self.logs.get(&key).copied() else {
-                continue;
-            };
-            if state.fork.is_some_and(|fork| want.until > fork) {
-                proofs.extend(self.proof_of(&key));
-            }
-            let until = want.until.min(state.height);
-            let mut run = Vec::new();
-            for seq in want.from..until {
-                if bytes >= RECORDS_BYTES_PER_MESSAGE || count >= RECORDS_PER_MESSAGE_MAX {
-                    break;
-                }
-                let Some(record) = self.read(key, state, seq) else {
-                    break;
-                };
-                bytes += record.wire_len();
-                count += 1;
-                run.push(record);
-            }
-            // The last record vouches for the run, so its own signature must be good.
-            while run
-                .last()
-                .is_some_and(|last: &Record| !last.is_signed() && !last.check_signature())
-            {
-                run.pop();
-            }
-            if !run.is_empty() {
-                runs.push(run);
-            }
-        }
-        if !runs.is_empty() {
-            self.send(from, Message::Records { topic, runs });
-        }
-        self.tell(from, topic, Vec::new(), proofs);
-    }
-
-    /// Reads a stored record; one that the disk has changed is reported and fetched anew.
-    fn read(&mut self, key: LogKey, state: LogState, seq: Seq) -> Option<Record> {
-        let bytes = self
-            .store
-            .get(Table::Records, &log::record_key(state.number, seq))?;
-        match log::read_stored(state.number, seq, &bytes) {
-            // A tombstone or a retention that came since the record was stored has removed the body
-            // from the store: what is read here is what may be served.
-            Ok(record) => Some(record),
-            Err(why) => {
-                self.note_corrupt(key, seq, why);
-                None
-            }
-        }
-    }
-
     pub(super) fn on_records(&mut self, from: NodeId, topic: TopicId, runs: &[Vec<Record>]) {
-        let mut wants = Vec::new();
+        let (mut wants, mut proofs) = (Vec::new(), Vec::new());
         let mut caught_up = false;
+        let now = self.now;
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.delivered = Some(now);
+        }
         for run in runs {
             let Some(first) = run.first() else { continue };
             let key = LogKey::of(first);
@@ -228,6 +191,10 @@ impl<S: Store> Replica<S> {
                         let (id, seq) = (record.id(), record.header().seq);
                         let height = self.logs.get(&key).map_or(0, |state| state.height);
                         diverged = why == RejectRecord::Gap && seq <= height;
+                        if why == RejectRecord::Forked {
+                            // Who goes on beyond a fork has not heard of it.
+                            proofs.extend(self.proof_of(&key));
+                        }
                         self.event(Event::Rejected { from, id, why });
                         break;
                     }
@@ -249,18 +216,25 @@ impl<S: Store> Replica<S> {
                 // once for what was just refused would go round at the speed of the wire.
                 if height > before {
                     self.wanted.remove(&key);
-                    if height < wanted.until {
+                    if height >= wanted.asked_until {
                         wants.extend(self.want(from, key, wanted.until));
+                    } else {
+                        let asked = now;
+                        self.wanted.insert(key, Wanted { asked, ..wanted });
                     }
                     caught_up = true;
                 }
+            } else if before == 0 {
+                caught_up |= self.fetched(from, key);
             }
         }
         self.ask(from, topic, wants);
+        self.tell(from, topic, Vec::new(), proofs);
         let more = |(key, w): (&LogKey, &Wanted)| key.topic == topic && w.peer == from;
-        if caught_up && !self.wanted.iter().any(more) {
+        if caught_up && !self.wanted.iter().any(more) && !self.is_fetching(topic, &from) {
             // What was asked for is here: find out whether that makes us equal.
             self.offer(topic, from);
+            self.resume_deferred(topic);
         }
     }
 }

@@ -1,0 +1,195 @@
+//! Gossip under load: many nodes, all connected to all, more messages than a heartbeat can name.
+//!
+//! With stock settings nodes fall silent: a sender's IHAVE grows past what the receiver takes, the
+//! stream dies, and neither side is told. The small run holds that ours do not. The full run
+//! (`AQUIFER_LOAD=full cargo nextest run --release load --no-capture`) prints both side by side.
+
+use libp2p::futures::StreamExt;
+use libp2p::gossipsub::{
+    self, IdentTopic, MessageAcceptance, MessageAuthenticity, MessageId, ValidationMode,
+};
+use libp2p::swarm::SwarmEvent;
+use libp2p::{Multiaddr, Swarm, SwarmBuilder, noise, tcp, yamux};
+use tokio::sync::{Notify, watch};
+
+use super::*;
+use crate::net::gossip;
+
+#[derive(Clone, Copy)]
+struct Load {
+    nodes: usize,
+    per_second: u32,
+    seconds: u64,
+    probes: u32,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+struct Outcome {
+    /// Of all messages, by all receivers, the part that arrived, in thousandths.
+    arrived: u64,
+    /// Receivers by how many probes they heard.
+    deaf: usize,
+    all_probes: usize,
+    receivers: usize,
+}
+
+fn ours() -> gossipsub::Config {
+    gossip::config("/aquifer/test/load".to_owned(), [7; 32]).expect("legal")
+}
+
+/// Stock settings, but for ids of 32 bytes over content, so that both arms carry the same.
+fn stock() -> gossipsub::Config {
+    gossipsub::ConfigBuilder::default()
+        .validation_mode(ValidationMode::Anonymous)
+        .validate_messages()
+        .message_id_fn(|message| MessageId::new(blake3::hash(&message.data).as_bytes()))
+        .build()
+        .expect("legal")
+}
+
+fn swarm(config: gossipsub::Config) -> Swarm<gossipsub::Behaviour> {
+    SwarmBuilder::with_new_identity()
+        .with_tokio()
+        .with_tcp(
+            tcp::Config::default().nodelay(true),
+            noise::Config::new,
+            yamux::Config::default,
+        )
+        .expect("transport")
+        .with_behaviour(|_| {
+            gossipsub::Behaviour::new(MessageAuthenticity::Anonymous, config).expect("legal")
+        })
+        .expect("behaviour")
+        .with_swarm_config(|c| c.with_idle_connection_timeout(Duration::from_secs(600)))
+        .build()
+}
+
+/// Runs one node until `stop`: says what it is told to, accepts what it hears, and counts.
+async fn serve(
+    mut swarm: Swarm<gossipsub::Behaviour>,
+    mut say: mpsc::Receiver<Vec<u8>>,
+    heard: watch::Sender<(u64, u32)>,
+    stop: Arc<Notify>,
+) {
+    let topic = IdentTopic::new("load");
+    loop {
+        tokio::select! {
+            () = stop.notified() => return,
+            Some(bytes) = say.recv() => {
+                let _ = swarm.behaviour_mut().publish(topic.clone(), bytes);
+            }
+            event = swarm.select_next_some() => {
+                if let SwarmEvent::Behaviour(gossipsub::Event::Message {
+                    propagation_source, message_id, message,
+                }) = event {
+                    let probe = message.data.starts_with(b"probe");
+                    heard.send_modify(|(bulk, probes)| {
+                        *bulk += u64::from(!probe);
+                        *probes += u32::from(probe);
+                    });
+                    swarm.behaviour_mut().report_message_validation_result(
+                        &message_id, &propagation_source, MessageAcceptance::Accept,
+                    );
+                }
+            }
+        }
+    }
+}
+
+async fn run(load: Load, config: fn() -> gossipsub::Config) -> Outcome {
+    let topic = IdentTopic::new("load");
+    let (mut says, mut hears) = (Vec::new(), Vec::new());
+    let mut addrs: Vec<Multiaddr> = Vec::new();
+    let stop = Arc::new(Notify::new());
+    let mut tasks = Vec::new();
+    for _ in 0..load.nodes {
+        let mut swarm = swarm(config());
+        swarm.behaviour_mut().subscribe(&topic).expect("subscribes");
+        swarm
+            .listen_on(TCP.parse().expect("legal"))
+            .expect("listens");
+        let addr = loop {
+            if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
+                break address;
+            }
+        };
+        for other in &addrs {
+            swarm.dial(other.clone()).expect("dials");
+        }
+        addrs.push(addr);
+        let (say, sayings) = mpsc::channel(4096);
+        let (heard, count) = watch::channel((0, 0));
+        says.push(say);
+        hears.push(count);
+        tasks.push(tokio::spawn(serve(swarm, sayings, heard, stop.clone())));
+    }
+    // Connections and meshes form.
+    sleep(Duration::from_secs(3)).await;
+    let mut tick = tokio::time::interval(Duration::from_secs(1) / load.per_second);
+    let total = u64::from(load.per_second) * load.seconds;
+    for number in 0..total {
+        tick.tick().await;
+        let mut bytes = vec![b'm'; 300];
+        bytes[..8].copy_from_slice(&number.to_be_bytes());
+        let at = usize::try_from(number).expect("small") % load.nodes;
+        says[at].send(bytes).await.expect("runs");
+    }
+    sleep(Duration::from_secs(5)).await;
+    for number in 0..load.probes {
+        let bytes = format!("probe {number}").into_bytes();
+        says[0].send(bytes).await.expect("runs");
+        sleep(Duration::from_millis(100)).await;
+    }
+    // The last may come by way of a heartbeat or two.
+    sleep(Duration::from_secs(4)).await;
+    let counts: Vec<(u64, u32)> = hears.iter().map(|count| *count.borrow()).collect();
+    for task in &tasks {
+        task.abort();
+    }
+    let receivers = &counts[1..];
+    let bulk: u64 = counts.iter().map(|(bulk, _)| bulk).sum();
+    let due = total * (load.nodes as u64 - 1);
+    Outcome {
+        arrived: bulk * 1_000 / due,
+        deaf: receivers.iter().filter(|(_, probes)| *probes == 0).count(),
+        all_probes: receivers.iter().filter(|(_, p)| *p == load.probes).count(),
+        receivers: receivers.len(),
+    }
+}
+
+/// I16: more peers than a mesh has places, and more messages than an IHAVE may name.
+#[tokio::test(flavor = "multi_thread")]
+async fn under_load_nobody_falls_silent() {
+    let small = Load {
+        nodes: 14,
+        per_second: 60,
+        seconds: 4,
+        probes: 5,
+    };
+    let full = Load {
+        nodes: 20,
+        per_second: 250,
+        seconds: 15,
+        probes: 20,
+    };
+    if std::env::var("AQUIFER_LOAD").is_ok_and(|size| size == "full") {
+        for (name, config) in [("stock", stock as fn() -> _), ("ours", ours)] {
+            for _ in 0..2 {
+                let outcome = run(full, config).await;
+                println!("{name:6} {outcome:?}");
+                if name == "ours" {
+                    assert_eq!(outcome.receivers, outcome.all_probes, "{outcome:?}");
+                }
+            }
+        }
+        return;
+    }
+    let outcome = run(small, ours).await;
+    assert!(
+        outcome.arrived > 900,
+        "most of the load itself: {outcome:?}"
+    );
+    assert_eq!(0, outcome.deaf, "{outcome:?}");
+    assert_eq!(outcome.receivers, outcome.all_probes, "{outcome:?}");
+}
