@@ -18,7 +18,7 @@ pub struct Figure {
     pub min: f64,
     /// The median.
     pub p50: f64,
-    /// The 99th percentile: the largest, where there are fewer than a hundred.
+    /// The 99th percentile by nearest rank: the largest, where there are fewer than a hundred.
     pub p99: f64,
     /// The most.
     pub max: f64,
@@ -59,8 +59,8 @@ impl Report {
                 what: what.into(),
                 count,
                 min: ms(0),
-                p50: ms(count / 2),
-                p99: ms(count * 99 / 100),
+                p50: ms(count.div_ceil(2) - 1),
+                p99: ms((count * 99).div_ceil(100) - 1),
                 max: ms(count),
             });
         }
@@ -156,4 +156,32 @@ pub fn fdatasyncs(folder: &Path, count: usize) -> Vec<Duration> {
         began.elapsed()
     };
     (0..count).map(|_| once()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_by_nearest_rank_and_a_run_that_did_not_bite_is_not_green() {
+        let mut report = Report::of("a test");
+        report.figure("nothing", Vec::new());
+        report.figure("ten", (1..=10).rev().map(Duration::from_millis).collect());
+        report.figure("hundred", (1..=100).map(Duration::from_millis).collect());
+        let of = |figure: &Figure| (figure.min, figure.p50, figure.p99, figure.max);
+        let all: Vec<_> = report.figures.iter().map(of).collect();
+        assert_eq!(all, [(1.0, 5.0, 10.0, 10.0), (1.0, 50.0, 99.0, 100.0)]);
+        report.demand(true, "fine");
+        report.bit(true, "fine");
+        report.is_green();
+        for spoil in [
+            Report::demand as fn(&mut Report, bool, &'static str),
+            Report::bit,
+        ] {
+            let mut spoilt = report.clone();
+            spoil(&mut spoilt, false, "not so");
+            assert!(spoilt.to_string().contains("not so"));
+            assert!(std::panic::catch_unwind(|| spoilt.is_green()).is_err());
+        }
+    }
 }

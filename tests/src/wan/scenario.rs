@@ -10,6 +10,7 @@ pub mod partition;
 pub mod pause;
 pub mod quorum;
 pub mod residency;
+pub mod weather;
 
 use super::report::Report;
 use super::swarm::Swarm;
@@ -68,6 +69,7 @@ pub const NAMES: &[&str] = &[
     "residency",
     "partition",
     "pause",
+    "weather",
     "kills",
 ];
 
@@ -79,6 +81,7 @@ pub async fn run(name: &str, swarm: &Arc<Swarm>, size: &Size) -> Option<Report> 
         "residency" => residency::run(swarm).await,
         "partition" => partition::run(swarm, size).await,
         "pause" => pause::run(swarm, size).await,
+        "weather" => weather::run(swarm, size).await,
         "kills" => kills::run(swarm, size).await,
         _ => return None,
     })

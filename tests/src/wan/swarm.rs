@@ -132,10 +132,11 @@ impl Swarm {
         let addresses: Vec<Ipv4Addr> = places.iter().map(|place| place.address).collect();
         let mut chance = Chance::new(seed);
         let wan = Namespaces::make(&addresses, map.roads(chance.bits()))?;
+        let folder = tempfile::Builder::new().prefix("aquifer-wan-").tempdir();
         let swarm = Self {
             canary: Canary::draw(&mut chance),
             program: program.to_owned(),
-            folder: tempfile::tempdir().expect("a temporary folder"),
+            folder: folder.expect("a temporary folder"),
             places,
             map,
             chance: Mutex::new(chance),
@@ -411,6 +412,12 @@ impl Swarm {
     pub fn cut(&self, a: &str, b: &str) {
         let end = |name| End::Region(self.map.region(name));
         self.wan.router.roads().cut_both(end(a), end(b));
+    }
+
+    /// Cuts every road from one region to another; the way back stays.
+    pub fn cut_one_way(&self, from: &str, to: &str) {
+        let end = |name| End::Region(self.map.region(name));
+        self.wan.router.roads().cut(end(from), end(to));
     }
 
     /// Takes all cuts back.

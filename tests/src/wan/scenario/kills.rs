@@ -1,5 +1,5 @@
-//! I1, nodes are killed (`kill -9`) at random moments while they write: nothing that was acknowledged
-//! is lost.
+//! I1, nodes are killed (`kill -9`) at random moments while they write, at last all at once: nothing
+//! that was acknowledged is lost.
 //!
 //! Acknowledged is what `remember` returned to the writer. A write whose node died first may be there
 //! or not; only that nobody said it was counts.
@@ -37,7 +37,7 @@ struct Log {
     refused: usize,
 }
 
-/// Kills and restarts nodes, drawn from all.
+/// Kills and restarts nodes, drawn from all, and then all of them.
 pub async fn run(swarm: &Arc<Swarm>, size: &Size) -> Report {
     let mut report = Report::of("kills: nodes killed at random moments while they write");
     let all: Vec<usize> = (0..swarm.places().len()).collect();
@@ -61,6 +61,7 @@ pub async fn run(swarm: &Arc<Swarm>, size: &Size) -> Report {
         swarm.restarts(victim).await;
         back.push(began.elapsed());
     }
+    in_flight += power_cut(swarm, &all, &shared).await;
     shared.stop.store(true, Ordering::SeqCst);
     let mut log = Log::default();
     while let Some(one) = writers.join_next().await {
@@ -86,8 +87,8 @@ pub async fn run(swarm: &Arc<Swarm>, size: &Size) -> Report {
         }
     }
     report.fact(
-        "kills, with a write in flight",
-        format!("{}, {in_flight}", size.kills),
+        "kills (the last of all nodes), with a write in flight",
+        format!("{}, {in_flight}", size.kills + 1),
     );
     report.fact("writes acknowledged", log.acknowledged.len());
     report.fact("writes that died with their node", log.unknown);
@@ -97,6 +98,27 @@ pub async fn run(swarm: &Arc<Swarm>, size: &Size) -> Report {
     report.bit(in_flight > 0, "no kill hit a write in flight");
     report.bit(log.unknown > 0, "no write died with its node");
     report
+}
+
+/// Kills all nodes at once, as when the power goes, and starts them again. Whether a write was in
+/// flight.
+async fn power_cut(swarm: &Arc<Swarm>, all: &[usize], shared: &Shared) -> usize {
+    let mut dying = JoinSet::new();
+    let in_flight = shared
+        .in_flight
+        .iter()
+        .any(|count| count.load(Ordering::SeqCst) > 0);
+    for number in all {
+        let (swarm, number) = (swarm.clone(), *number);
+        dying.spawn(async move { swarm.kills(number).await });
+    }
+    while let Some(dead) = dying.join_next().await {
+        dead.expect("no panic");
+    }
+    for number in all {
+        swarm.restarts(*number).await;
+    }
+    usize::from(in_flight)
 }
 
 async fn writes(swarm: Arc<Swarm>, number: usize, writer: usize, shared: Arc<Shared>) -> Log {

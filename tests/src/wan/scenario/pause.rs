@@ -22,27 +22,23 @@ pub async fn run(swarm: &Swarm, size: &Size) -> Report {
         .map_or(0, |(_, held)| held);
     let process = swarm.at(paused);
     process.freeze();
-    let began = Instant::now();
+    // Spread over all of the pause: what is sent at its beginning waits in the node's own sockets.
+    let pace = size.pause / u32::try_from(WRITES).expect("a small number");
     for number in 0..WRITES {
-        swarm
-            .remembers(
-                writer,
-                OPEN,
-                &format!("pause {number} while one stands still"),
-            )
-            .await;
+        let text = format!("pause {number} while one stands still");
+        swarm.remembers(writer, OPEN, &text).await;
+        tokio::time::sleep(pace).await;
     }
     let silent = tokio::time::timeout(SILENCE, process.ask(Ask::Status))
         .await
         .is_err();
     report.bit(silent, "the node answered while it stood still");
-    tokio::time::sleep(size.pause.saturating_sub(began.elapsed())).await;
     process.thaw();
     let thawed = Instant::now();
     swarm.agree(&[writer, paused], OPEN, held + WRITES).await;
     report.figure("go on to equal digests", vec![thawed.elapsed()]);
     report.fact("stood still", format!("{} s", size.pause.as_secs()));
-    report.fact("writes it missed", WRITES);
+    report.fact("writes meanwhile", WRITES);
     report.demand(
         swarm.at(paused).pid() == process.pid(),
         "it is another process",

@@ -66,8 +66,12 @@ pub async fn run(swarm: &Swarm) -> Report {
 
 /// The wire before encryption.
 async fn taps(swarm: &Swarm, eu: &[usize], outside: &[usize], report: &mut Report) {
-    let abroad: BTreeSet<String> = outside.iter().map(|i| swarm.at(*i).node.clone()).collect();
-    let is_abroad = |whither: &str| whither.split(' ').any(|word| abroad.contains(word));
+    // Ways end with a peer or a region. What is not known to stay in europe leaves it.
+    let at_home: BTreeSet<String> = eu.iter().map(|i| swarm.at(*i).node.clone()).collect();
+    let is_abroad = |way: &str| {
+        let whither = way.rsplit(' ').next().unwrap_or_default();
+        !at_home.contains(whither) && whither.split('/').next() != Some("eu")
+    };
     let (mut inside, mut leaked, mut frames) = (0, 0, 0);
     for number in eu {
         for (whither, passed) in swarm.tapped(*number).await {
