@@ -202,14 +202,16 @@ impl Meshes {
         slots.map(|(slot, _)| slot).collect()
     }
 
-    /// A ticket for a message; the message back if too many wait.
-    pub(super) fn enter(&mut self, unjudged: Unjudged) -> Result<u64, Unjudged> {
-        if self.unjudged.len() >= UNJUDGED_MAX {
-            return Err(unjudged);
-        }
+    /// Whether another message may wait for its verdict.
+    pub(super) fn has_room(&self) -> bool {
+        self.unjudged.len() < UNJUDGED_MAX
+    }
+
+    /// A ticket for a message.
+    pub(super) fn enter(&mut self, unjudged: Unjudged) -> u64 {
         self.tickets += 1;
         self.unjudged.insert(self.tickets, unjudged);
-        Ok(self.tickets)
+        self.tickets
     }
 
     /// Lets go of messages that the node has not judged while they could be passed on.
@@ -282,10 +284,10 @@ mod tests {
             since: Instant::now(),
         };
         let tickets: Vec<u64> = (0..UNJUDGED_MAX)
-            .map(|_| meshes.enter(unjudged()).ok().expect("room"))
+            .map(|_| meshes.enter(unjudged()))
             .collect();
-        assert!(meshes.enter(unjudged()).is_err());
+        assert!(!meshes.has_room());
         assert!(meshes.leave(tickets[0]).is_some() && meshes.leave(tickets[0]).is_none());
-        assert!(meshes.enter(unjudged()).is_ok());
+        assert!(meshes.has_room());
     }
 }

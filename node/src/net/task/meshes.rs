@@ -106,18 +106,17 @@ impl Task {
         let mesh = &mut self.meshes.all[slot];
         let region = mesh.region.clone();
         mesh.tally.heard += 1;
-        match self.meshes.enter(unjudged) {
-            Ok(ticket) => self.outbox.push(NetEvent::Gossip {
-                mesh: region,
-                from,
-                ticket,
-                frame,
-            }),
-            Err(unjudged) => {
-                self.meshes.all[slot].tally.overflowed += 1;
-                self.report(unjudged, MessageAcceptance::Ignore);
-            }
+        if !self.meshes.has_room() {
+            self.meshes.all[slot].tally.overflowed += 1;
+            return self.report(unjudged, MessageAcceptance::Ignore);
         }
+        let ticket = self.meshes.enter(unjudged);
+        self.outbox.push(NetEvent::Gossip {
+            mesh: region,
+            from,
+            ticket,
+            frame,
+        });
     }
 
     fn probed(&mut self, unjudged: Unjudged, shard: u8, probe: Probe, now: Instant) {
