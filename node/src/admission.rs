@@ -67,6 +67,7 @@ type Invites = BTreeMap<ByteVec, Invite>;
 #[derive(Clone)]
 pub struct Admission {
     hive: HiveId,
+    region: Region,
     home: Home,
     issuer: Option<Issuer>,
     clock: Arc<Clock>,
@@ -87,9 +88,10 @@ impl std::fmt::Debug for Admission {
 }
 
 impl Admission {
-    /// For a node of `hive` that certifies as `issuer`.
+    /// For a node of `hive` in `region` that certifies as `issuer`.
     pub fn open(
         hive: HiveId,
+        region: Region,
         home: Home,
         issuer: Option<Issuer>,
         clock: Arc<Clock>,
@@ -104,6 +106,7 @@ impl Admission {
         };
         Ok(Self {
             hive,
+            region,
             home,
             issuer,
             clock,
@@ -210,9 +213,14 @@ impl Admission {
         let me = self.clone();
         Box::new(move |key, request| {
             let node = NodeId(key);
+            let mut domains = Vec::new();
             let (admit, answer) = match minicbor::decode(request) {
                 Ok(Request::Hello(chain)) => match me.admit(node, &chain) {
-                    Ok(()) => (true, Answer::Welcome),
+                    Ok(region) => {
+                        let shared = me.region.shared(&region);
+                        domains = shared.iter().map(ToString::to_string).collect();
+                        (true, Answer::Welcome)
+                    }
                     Err((code, message)) => (false, Answer::Refused(code.to_owned(), message)),
                 },
                 Ok(Request::Redeem(secret)) => (false, me.redeem(node, &secret)),
@@ -225,6 +233,7 @@ impl Admission {
             Judgement {
                 admit,
                 answer: encode(&answer),
+                domains,
             }
         })
     }
@@ -238,7 +247,7 @@ impl Admission {
         })
     }
 
-    fn admit(&self, node: NodeId, chain: &[u8]) -> Result<(), (&'static str, String)> {
+    fn admit(&self, node: NodeId, chain: &[u8]) -> Result<Region, (&'static str, String)> {
         let member = Chain::open(chain, &self.hive).map_err(|why| {
             let code = if matches!(why, OpenChain::WrongHive { .. }) {
                 "wrong_hive"
@@ -256,8 +265,9 @@ impl Admission {
                 "the certificate is not in force: renew it, or check both clocks".to_owned(),
             ));
         }
+        let region = member.region().clone();
         self.inner().admitted.insert(node, member);
-        Ok(())
+        Ok(region)
     }
 
     /// Redeems a ticket. The same node may ask again and gets a chain again: its first answer may
@@ -376,7 +386,7 @@ mod tests {
         let issuer = Issuer::of(&home, &node).expect("read");
         (
             folder,
-            Admission::open(hive, home, issuer, clock).expect("open"),
+            Admission::open(hive, eu, home, issuer, clock).expect("open"),
             node.node(),
         )
     }
@@ -408,6 +418,7 @@ mod tests {
         redeem(&door, newcomer).expect("the same node may ask again");
         let again = Admission::open(
             door.hive,
+            door.region.clone(),
             door.home.clone(),
             door.issuer.clone(),
             door.clock.clone(),
@@ -419,6 +430,10 @@ mod tests {
         );
         let hello = again.judge()(newcomer, &Admission::hello(member.chain()));
         assert!(hello.admit);
+        assert!(
+            hello.domains.is_empty(),
+            "us and eu have no region in common"
+        );
         assert!(
             !again.judge()([6; 32], &Admission::hello(member.chain())).admit,
             "not its chain"

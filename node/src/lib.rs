@@ -82,6 +82,7 @@ pub async fn start(up: Up) -> Result<Node, Problem> {
     let stop = CancellationToken::new();
     let admission = Admission::open(
         plan.hive(),
+        plan.region().clone(),
         home.clone(),
         keys::Issuer::of(&home, &keys)?,
         clock.clone(),

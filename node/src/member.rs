@@ -96,6 +96,14 @@ impl Plan {
         }
     }
 
+    /// The region this node is or will be in.
+    pub(crate) fn region(&self) -> &Region {
+        match self {
+            Self::Member(member) => member.region(),
+            Self::Join(join) => &join.0.region,
+        }
+    }
+
     /// Carries it out: the member this node is from now on.
     pub(crate) async fn join(
         self,

@@ -65,6 +65,9 @@ pub struct Judgement {
     pub admit: bool,
     /// Travels back to the peer; at most `ADMIT_BYTES_MAX` bytes.
     pub answer: Vec<u8>,
+    /// What the peer is inside of, with us: names of regions that both certificates lie in, from
+    /// the top down. What is regional is offered to it only in these.
+    pub domains: Vec<String>,
 }
 
 /// How the node judges strangers: the key the transport authenticated, and the request. Called on
@@ -234,6 +237,8 @@ pub struct PeerLine {
     pub inbound: bool,
     /// Whether frames may flow.
     pub admitted: bool,
+    /// The regions that it and we lie in, from the top down, as last judged.
+    pub domains: Vec<String>,
     /// Frames waiting to be sent.
     pub queued: usize,
     /// Frames dropped since it connected.

@@ -37,6 +37,17 @@ impl Region {
         }
     }
 
+    /// The regions that both lie in, from the top down: `eu` for `eu/fr` and `eu/de`; none for `eu`
+    /// and `us`.
+    #[must_use]
+    pub fn shared(&self, other: &Self) -> Vec<Self> {
+        let ends = self.0.match_indices('/').map(|(at, _)| at);
+        ends.chain([self.0.len()])
+            .map(|end| Self(self.0[..end].to_owned()))
+            .take_while(|region| region.covers(other))
+            .collect()
+    }
+
     /// The first segment: the jurisdiction at the top, `eu` of `eu/fr/paris-1`.
     #[must_use]
     pub fn top(&self) -> Self {
@@ -233,6 +244,13 @@ pub(crate) mod tests {
         assert!(!r("eu").covers(&r("eu-west")));
         assert!(!r("eu/fr").covers(&r("eu")));
         assert_eq!(r("eu/fr/paris-1").top(), r("eu"));
+        let shared = |a: &str, b: &str| -> Vec<String> {
+            r(a).shared(&r(b)).iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(shared("eu/fr", "eu/de"), ["eu"]);
+        assert_eq!(shared("eu/fr/paris-1", "eu/fr"), ["eu", "eu/fr"]);
+        assert_eq!(shared("eu", "eu"), ["eu"]);
+        assert!(shared("eu", "eu-west").is_empty() && shared("eu/fr", "us/fr").is_empty());
         for bad in ["", "EU", "eu/", "/eu", "eu//fr", "e u", "a/b/c/d/e/f/g/h/i"] {
             assert!(bad.parse::<Region>().is_err(), "{bad}");
         }

@@ -61,6 +61,7 @@ pub(super) struct Peer {
     parked: Option<Stream>,
     meter: Arc<Meter>,
     rtt: Option<Duration>,
+    domains: Vec<String>,
 }
 
 /// One connection of a peer.
@@ -234,6 +235,7 @@ impl Peer {
             parked: None,
             meter: Arc::default(),
             rtt: None,
+            domains: Vec::new(),
         }
     }
 
@@ -256,12 +258,18 @@ impl Peer {
         self.session.as_ref().map(|session| &session.writer)
     }
 
-    /// Our verdict is yes, for every connection it has now.
-    pub(super) fn admit(&mut self) {
+    /// Our verdict is yes, for every connection it has now, and this is what it is inside of.
+    pub(super) fn admit(&mut self, domains: Vec<String>) {
         self.ours = true;
+        self.domains = domains;
         for link in &mut self.links {
             link.attached = true;
         }
+    }
+
+    /// The regions that it and we lie in, by our last yes.
+    pub(super) fn domains(&self) -> &[String] {
+        &self.domains
     }
 
     /// Its verdict on us is yes.
@@ -344,6 +352,7 @@ impl Peer {
             rtt_ms: self.rtt.map(|rtt| rtt.as_secs_f64() * 1000.0),
             inbound: link.inbound,
             admitted: self.is_up(),
+            domains: self.domains().to_vec(),
             queued: self.writer().map_or(0, Writer::queued),
             dropped: self.meter.dropped.load(Ordering::Relaxed),
             bytes_in: self.meter.bytes_in.load(Ordering::Relaxed),
@@ -378,7 +387,7 @@ mod tests {
         let mut peers = Peers::default();
         peers.join(id, key, link(1), end(), now);
         peers.join(id, key, link(2), end(), now);
-        peers.get_mut(&id).expect("joined").admit();
+        peers.get_mut(&id).expect("joined").admit(Vec::new());
         assert!(
             peers.settle(id, &streams).is_none(),
             "one verdict is not enough"
@@ -428,13 +437,13 @@ mod tests {
         let mut peers = Peers::default();
         peers.join(id, key, link(1), end(), now);
         let entry = peers.get_mut(&id).expect("joined");
-        entry.admit();
+        entry.admit(Vec::new());
         entry.admitted_us();
         peers.settle(id, &streams);
         let entry = peers.get_mut(&id).expect("joined");
         assert!(entry.expel());
         assert!(!entry.may_ask(now));
-        entry.admit();
+        entry.admit(Vec::new());
         assert!(peers.settle(id, &streams).is_none());
     }
 }

@@ -63,6 +63,7 @@ fn judge(strict: Arc<AtomicBool>, turned_away: Arc<AtomicUsize>) -> Judge {
         Judgement {
             admit: friend,
             answer,
+            domains: vec!["eu".to_owned()],
         }
     })
 }

@@ -185,7 +185,7 @@ impl Task {
         }
         let verdict = (self.verdicts.judge)(key, request);
         if verdict.admit {
-            entry.admit();
+            entry.admit(verdict.domains);
             self.swarm.behaviour_mut().sync.attach(peer);
             self.settle(peer);
         }
