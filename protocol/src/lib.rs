@@ -36,6 +36,7 @@
 pub mod body;
 pub mod certificate;
 pub mod decide;
+pub mod directory;
 pub mod event;
 pub mod identity;
 pub mod law;

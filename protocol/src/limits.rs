@@ -59,6 +59,10 @@ pub const CHAIN_BYTES_MAX: usize = 8 << 10;
 pub const ADDRESSES_MAX: usize = 16;
 /// The longest address of a manifest, in bytes.
 pub const ADDRESS_BYTES_MAX: usize = 256;
+/// The longest node record in a directory, in bytes.
+pub const NODE_RECORD_BYTES_MAX: usize = 5 << 10;
+/// How long a node record may be good: it is signed anew well before.
+pub const NODE_RECORD_LIFE_MAX: Duration = Duration::from_secs(3_600);
 /// The most records parked because their time or their law has not come.
 pub const PARKED_MAX: usize = 1_024;
 /// The most commands that wait for receipts.
@@ -92,3 +96,4 @@ const _: () = assert!(ITEMS_PER_MESSAGE_MAX * 128 < FRAME_BYTES_MAX);
 const _: () = assert!(SYMBOLS_PER_MESSAGE_MAX * 32 < FRAME_BYTES_MAX);
 const _: () = assert!(LIST_ITEMS_MAX <= ITEMS_PER_MESSAGE_MAX);
 const _: () = assert!(CHAIN_BYTES_MAX + ADDRESSES_MAX * ADDRESS_BYTES_MAX < BODY_BYTES_MAX);
+const _: () = assert!(ADDRESSES_MAX * (ADDRESS_BYTES_MAX + 3) + 320 < NODE_RECORD_BYTES_MAX);
