@@ -244,6 +244,7 @@ async fn start_net(
         connections_max: settings.connections_max,
         per_peer_max: 2,
         memory_max_bytes: Some(settings.memory_max_bytes),
+        directory: None,
     };
     let (judge, read) = (admission.judge(), Admission::read_answer());
     net::start(

@@ -15,7 +15,9 @@ mod admit;
 mod asks;
 mod behaviour;
 mod dialing;
+mod directory;
 mod gated;
+mod scope;
 mod streams;
 mod task;
 #[cfg(test)]
@@ -34,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use admit::ADMIT_BYTES_MAX;
 pub use dialing::ADDRESSES_PER_PEER_MAX;
+pub use directory::{CheckEntry, DirectorySettings, ENTRY_LIFE_MAX, Errand, GoodEntry, Shared};
 pub use streams::{FRAME_BYTES_MAX, QUEUE_BYTES_MAX, QUEUE_FRAMES_MAX, ReadFrame};
 
 /// An Ed25519 public key. It is a peer's name here; libp2p's `PeerId` is its 1:1 view.
@@ -57,6 +60,8 @@ pub struct NetSettings {
     pub per_peer_max: u32,
     /// No new connection while the process holds more memory than this, bytes.
     pub memory_max_bytes: Option<usize>,
+    /// The directories, if the node takes part in them.
+    pub directory: Option<DirectorySettings>,
 }
 
 /// The node's verdict on one admission request.
@@ -114,6 +119,8 @@ pub enum NetCommand {
         /// The peer.
         peer: NodeKey,
     },
+    /// Do something in the directories.
+    Directory(Errand),
     /// Report the present state.
     Snapshot {
         /// Where the report goes.
@@ -222,6 +229,10 @@ pub struct NetSnapshot {
     pub dropped_not_up: u64,
     /// Incoming connections that a limit or a failed handshake ended.
     pub incoming_failed: u64,
+    /// Entries and provider records kept in the directories.
+    pub directory_kept: usize,
+    /// Entries and provider records that others wanted kept, and that were bad or too many.
+    pub directory_refused: u64,
 }
 
 /// One connected peer.
@@ -365,7 +376,7 @@ impl fmt::Debug for NetHandle {
 /// `StartNet`: an address that is malformed, in use or refused, or transports that cannot be made.
 /// Nothing is left running then.
 pub async fn start(
-    settings: NetSettings,
+    mut settings: NetSettings,
     judge: Judge,
     read_answer: ReadAnswer,
     commands: mpsc::Receiver<NetCommand>,
@@ -377,7 +388,9 @@ pub async fn start(
     let keypair = translate::keypair(settings.secret);
     let local = keypair.public().to_peer_id();
     let key = translate::key_of(&local).expect("our own identity is Ed25519");
-    let (swarm, control) = behaviour::swarm(&keypair, &settings).map_err(StartNet::Transport)?;
+    let scope = scope::Scope::of(listen.iter().chain(&seeds));
+    let (swarm, control) =
+        behaviour::swarm(&keypair, &settings, scope).map_err(StartNet::Transport)?;
     let verdicts = task::Verdicts { judge, read_answer };
     let wires = task::Wires {
         commands,
@@ -386,6 +399,10 @@ pub async fn start(
     };
     let strangers_max = (settings.connections_max / 4).max(16) as usize;
     let mut task = task::Task::new((swarm, control), verdicts, wires, seeds, strangers_max);
+    let ledger = settings.directory.take().map(|directory| {
+        directory::ledger::Ledger::new(local, directory.region, directory.check, scope)
+    });
+    task.keep_books(ledger, scope);
     task.listen(&listen).await?;
     let listen = task.listening().to_vec();
     Ok(NetHandle {

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use libp2p::swarm::ConnectionId;
-use libp2p::{PeerId, Stream};
+use libp2p::{Multiaddr, PeerId, Stream};
 use tokio::time::Instant;
 
 use super::streams::{Meter, Reader, Streams, Writer};
@@ -275,6 +275,12 @@ impl Peer {
     /// Its verdict on us is yes.
     pub(super) fn admitted_us(&mut self) {
         self.theirs = true;
+    }
+
+    /// Where we reached it, on connections that we made.
+    pub(super) fn dialled(&self) -> impl Iterator<Item = Multiaddr> {
+        let ours = self.links.iter().filter(|link| !link.inbound);
+        ours.filter_map(|link| link.addr.parse().ok())
     }
 
     /// Whether both verdicts are yes.

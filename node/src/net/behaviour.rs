@@ -22,7 +22,9 @@ use libp2p::{
     tcp, yamux,
 };
 
+use super::directory::Directory;
 use super::gated::Gated;
+use super::scope::Scope;
 use super::{NetSettings, admit};
 
 /// Receive windows of one QUIC connection. A stream's window is smaller than the connection's, so
@@ -63,6 +65,7 @@ pub(super) struct Behaviour {
     mdns: Toggle<mdns::tokio::Behaviour>,
     pub(super) admit: admit::Behaviour,
     pub(super) sync: Gated<libp2p_stream::Behaviour>,
+    pub(super) directory: Directory,
 }
 
 /// A swarm that listens nowhere yet, and the control of its frame streams.
@@ -72,6 +75,7 @@ pub(super) struct Behaviour {
 pub(super) fn swarm(
     keypair: &Keypair,
     settings: &NetSettings,
+    scope: Scope,
 ) -> io::Result<(Swarm<Behaviour>, libp2p_stream::Control)> {
     let local = keypair.public().to_peer_id();
     let stream = libp2p_stream::Behaviour::new();
@@ -97,6 +101,7 @@ pub(super) fn swarm(
         mdns: neighbours(settings.mdns, local)?.into(),
         admit: admit::behaviour(),
         sync: Gated::new(stream),
+        directory: Directory::new(local, settings.directory.as_ref(), scope),
     };
     let config = swarm::Config::with_tokio_executor()
         .with_idle_connection_timeout(IDLE_CONNECTION_TIMEOUT)

@@ -103,6 +103,11 @@ impl Dialing {
         }
     }
 
+    /// Where `peer` says it listens, if the node was told.
+    pub(super) fn addresses_of(&self, peer: &PeerId) -> Vec<Multiaddr> {
+        self.members.get(peer).cloned().unwrap_or_default()
+    }
+
     /// mDNS saw `peer` at this address.
     pub(super) fn found(&mut self, peer: PeerId, addr: Multiaddr, now: Instant) {
         if !self.neighbours.contains_key(&peer) && self.neighbours.len() >= NEIGHBOURS_MAX {

@@ -29,6 +29,8 @@ use libp2p::swarm::{
 };
 use libp2p::{Multiaddr, PeerId};
 
+use super::dialing::ADDRESSES_PER_PEER_MAX;
+use super::scope::Scope;
 use handler::{GatedHandler, Order};
 
 /// A behaviour seen by admitted peers only.
@@ -37,6 +39,8 @@ pub(super) struct Gated<B: NetworkBehaviour> {
     links: HashMap<ConnectionId, Link>,
     orders: VecDeque<(PeerId, ConnectionId, Order<THandler<B>>)>,
     waker: Option<Waker>,
+    /// Where `B` may have us dial.
+    scope: Option<Scope>,
 }
 
 /// What the gate knows of one connection.
@@ -89,7 +93,20 @@ impl<B: NetworkBehaviour> Gated<B> {
             links: HashMap::new(),
             orders: VecDeque::new(),
             waker: None,
+            scope: None,
         }
+    }
+
+    /// Of the addresses at which `B` wants peers dialled, keeps those in `scope`: it may have them
+    /// from others.
+    pub(super) fn within(mut self, scope: Scope) -> Self {
+        self.scope = Some(scope);
+        self
+    }
+
+    /// What is behind the gate.
+    pub(super) fn inner(&mut self) -> &mut B {
+        &mut self.inner
     }
 
     /// Our verdict on the peer is yes: offer it `B`'s protocols on every connection it has now.
@@ -239,8 +256,14 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Gated<B> {
         addresses: &[Multiaddr],
         role: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
-        self.inner
-            .handle_pending_outbound_connection(id, peer, addresses, role)
+        let mut found = self
+            .inner
+            .handle_pending_outbound_connection(id, peer, addresses, role)?;
+        if let Some(scope) = self.scope {
+            found.retain(|addr| scope.allows(addr));
+            found.truncate(ADDRESSES_PER_PEER_MAX);
+        }
+        Ok(found)
     }
 
     fn handle_established_outbound_connection(

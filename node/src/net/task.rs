@@ -9,6 +9,7 @@
 //!
 //! What libp2p reports is translated in `task/observe.rs`; binding is in `task/listening.rs`.
 
+mod errands;
 mod listening;
 mod observe;
 mod outbox;
@@ -29,6 +30,8 @@ use super::admission::Peers;
 use super::asks::{Asks, Question};
 use super::behaviour::Behaviour;
 use super::dialing::Dialing;
+use super::directory::ledger::Ledger;
+use super::scope::Scope;
 use super::streams::{Heard, Streams};
 use super::{
     ADMIT_BYTES_MAX, AskPeer, Judge, NetCommand, NetEvent, NetSnapshot, NodeKey, ReadAnswer,
@@ -75,6 +78,8 @@ pub(super) struct Task {
     strangers_max: usize,
     dropped_not_up: u64,
     incoming_failed: u64,
+    ledger: Option<Ledger>,
+    scope: Scope,
 }
 
 impl Task {
@@ -102,6 +107,8 @@ impl Task {
             strangers_max,
             dropped_not_up: 0,
             incoming_failed: 0,
+            ledger: None,
+            scope: Scope::Network,
         }
     }
 
@@ -180,6 +187,7 @@ impl Task {
                 });
             }
             NetCommand::Expel { peer } => self.expel(&peer),
+            NetCommand::Directory(errand) => self.run_errand(errand),
             NetCommand::Snapshot { reply } => {
                 let _ = reply.send(self.snapshot());
             }
@@ -247,6 +255,7 @@ impl Task {
         }
         if peer != *self.swarm.local_peer_id() {
             self.dialing.know(peer, parsed, Instant::now());
+            self.list_peer(peer);
         }
     }
 
@@ -288,6 +297,7 @@ impl Task {
         };
         self.dialing.forget(peer);
         self.swarm.behaviour_mut().sync.revoke(peer);
+        self.swarm.behaviour_mut().directory.revoke(peer);
         self.outbox.drop_frames_of(key);
         if self.peers.get_mut(&peer).is_some_and(|entry| entry.expel()) {
             self.outbox.push(NetEvent::Down { peer: *key });
@@ -349,7 +359,7 @@ impl Task {
         }
     }
 
-    fn snapshot(&self) -> NetSnapshot {
+    fn snapshot(&mut self) -> NetSnapshot {
         NetSnapshot {
             listen: self.listen.clone(),
             peers: self.peers.lines(),
@@ -357,6 +367,8 @@ impl Task {
             strangers: self.peers.waiting().0,
             dropped_not_up: self.dropped_not_up,
             incoming_failed: self.incoming_failed,
+            directory_kept: self.swarm.behaviour_mut().directory.kept(),
+            directory_refused: self.ledger.as_ref().map_or(0, |ledger| ledger.refused),
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! A wait ends only by the event it waits for; `PATIENCE` merely turns a hang into a failure.
 
+mod directory;
 mod hostile;
 mod lasting;
 mod meeting;
@@ -45,13 +46,16 @@ fn settings(name: u8, listen: &str, seeds: &[&str]) -> NetSettings {
         connections_max: 64,
         per_peer_max: 3,
         memory_max_bytes: None,
+        directory: None,
     }
 }
 
-/// Admits whoever says "friend", unless `strict`; redeems invites without admitting.
+/// Admits whoever says "friend" (inside eu) or "foreigner" (elsewhere), unless `strict`; redeems invites without admitting.
 fn judge(strict: Arc<AtomicBool>, turned_away: Arc<AtomicUsize>) -> Judge {
     Box::new(move |_, request| {
-        let friend = request == b"friend" && !strict.load(Ordering::SeqCst);
+        let known = matches!(request, b"friend" | b"foreigner");
+        let friend = known && !strict.load(Ordering::SeqCst);
+        let domains = (request == b"friend").then(|| "eu".to_owned());
         let answer = match request.strip_prefix(b"invite ") {
             Some(code) => [b"certificate for ", code].concat(),
             None if friend => b"welcome".to_vec(),
@@ -63,7 +67,7 @@ fn judge(strict: Arc<AtomicBool>, turned_away: Arc<AtomicUsize>) -> Judge {
         Judgement {
             admit: friend,
             answer,
-            domains: vec!["eu".to_owned()],
+            domains: domains.into_iter().collect(),
         }
     })
 }

@@ -19,6 +19,9 @@ impl Task {
             SwarmEvent::Behaviour(BehaviourEvent::Admit(event)) => self.observe_admit(event),
             SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) => self.observe_ping(event),
             SwarmEvent::Behaviour(BehaviourEvent::Mdns(event)) => self.observe_mdns(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Directory(event)) => {
+                self.observe_directory(event);
+            }
             SwarmEvent::ConnectionEstablished {
                 peer_id,
                 connection_id,
@@ -187,6 +190,7 @@ impl Task {
         if verdict.admit {
             entry.admit(verdict.domains);
             self.swarm.behaviour_mut().sync.attach(peer);
+            self.attach_directory(peer);
             self.settle(peer);
         }
         // The peer may have hung up meanwhile; that is its loss.
@@ -220,8 +224,10 @@ impl Task {
             return;
         }
         self.swarm.behaviour_mut().sync.open(peer);
+        self.swarm.behaviour_mut().directory.open(peer);
         if let Some((key, addr)) = self.peers.settle(peer, &self.streams) {
             self.dialing.admitted(peer);
+            self.list_peer(peer);
             self.outbox.push(NetEvent::Up { peer: key, addr });
         }
     }
