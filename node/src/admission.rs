@@ -12,7 +12,7 @@ use crate::home::Home;
 use crate::keys::{Ask, Issuer};
 use crate::net::{Judge, Judgement, ReadAnswer};
 use crate::ticket::Ticket;
-use aquifer_protocol::certificate::{Chain, OpenChain};
+use aquifer_protocol::certificate::{Chain, OpenChain, role};
 use aquifer_protocol::identity::digest;
 use aquifer_protocol::time::Time;
 use aquifer_protocol::{HiveId, Member, NodeId, Region, TopicName};
@@ -213,11 +213,12 @@ impl Admission {
         let me = self.clone();
         Box::new(move |key, request| {
             let node = NodeId(key);
-            let mut domains = Vec::new();
+            let (mut domains, mut seed) = (Vec::new(), false);
             let (admit, answer) = match minicbor::decode(request) {
                 Ok(Request::Hello(chain)) => match me.admit(node, &chain) {
-                    Ok(region) => {
-                        let shared = me.region.shared(&region);
+                    Ok(member) => {
+                        seed = member.grant().roles & role::SEED != 0;
+                        let shared = me.region.shared(member.region());
                         domains = shared.iter().map(ToString::to_string).collect();
                         (true, Answer::Welcome)
                     }
@@ -234,6 +235,7 @@ impl Admission {
                 admit,
                 answer: encode(&answer),
                 domains,
+                seed,
             }
         })
     }
@@ -247,7 +249,7 @@ impl Admission {
         })
     }
 
-    fn admit(&self, node: NodeId, chain: &[u8]) -> Result<Region, (&'static str, String)> {
+    fn admit(&self, node: NodeId, chain: &[u8]) -> Result<Member, (&'static str, String)> {
         let member = Chain::open(chain, &self.hive).map_err(|why| {
             let code = if matches!(why, OpenChain::WrongHive { .. }) {
                 "wrong_hive"
@@ -265,9 +267,8 @@ impl Admission {
                 "the certificate is not in force: renew it, or check both clocks".to_owned(),
             ));
         }
-        let region = member.region().clone();
-        self.inner().admitted.insert(node, member);
-        Ok(region)
+        self.inner().admitted.insert(node, member.clone());
+        Ok(member)
     }
 
     /// Redeems a ticket. The same node may ask again and gets a chain again: its first answer may
@@ -372,7 +373,6 @@ mod tests {
     use super::*;
     use crate::keys;
     use aquifer_protocol::Keys;
-    use aquifer_protocol::certificate::role;
 
     fn founder() -> (tempfile::TempDir, Admission, NodeId) {
         let folder = tempfile::tempdir().expect("a folder");

@@ -245,6 +245,7 @@ async fn start_net(
         per_peer_max: 2,
         memory_max_bytes: Some(settings.memory_max_bytes),
         directory: None,
+        reach: net::ReachSettings::default(),
     };
     let (judge, read) = (admission.judge(), Admission::read_answer());
     net::start(

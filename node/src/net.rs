@@ -17,6 +17,7 @@ mod behaviour;
 mod dialing;
 mod directory;
 mod gated;
+mod reach;
 mod scope;
 mod streams;
 mod task;
@@ -37,6 +38,7 @@ use tokio_util::sync::CancellationToken;
 pub use admit::ADMIT_BYTES_MAX;
 pub use dialing::ADDRESSES_PER_PEER_MAX;
 pub use directory::{CheckEntry, DirectorySettings, ENTRY_LIFE_MAX, Errand, GoodEntry, Shared};
+pub use reach::{ReachSettings, RelayUse};
 pub use streams::{FRAME_BYTES_MAX, QUEUE_BYTES_MAX, QUEUE_FRAMES_MAX, ReadFrame};
 
 /// An Ed25519 public key. It is a peer's name here; libp2p's `PeerId` is its 1:1 view.
@@ -62,6 +64,8 @@ pub struct NetSettings {
     pub memory_max_bytes: Option<usize>,
     /// The directories, if the node takes part in them.
     pub directory: Option<DirectorySettings>,
+    /// How the node is reached from outside its own network.
+    pub reach: ReachSettings,
 }
 
 /// The node's verdict on one admission request.
@@ -73,6 +77,8 @@ pub struct Judgement {
     /// What the peer is inside of, with us: names of regions that both certificates lie in, from
     /// the top down. What is regional is offered to it only in these.
     pub domains: Vec<String>,
+    /// It is a seed: one inside our region may relay for us and prove our addresses.
+    pub seed: bool,
 }
 
 /// How the node judges strangers: the key the transport authenticated, and the request. Called on
@@ -233,6 +239,10 @@ pub struct NetSnapshot {
     pub directory_kept: usize,
     /// Entries and provider records that others wanted kept, and that were bad or too many.
     pub directory_refused: u64,
+    /// Addresses at which we are proved to be reached, or said to be by the operator.
+    pub external: Vec<String>,
+    /// Relays at which we keep a place.
+    pub relays: Vec<NodeKey>,
 }
 
 /// One connected peer.
@@ -244,6 +254,8 @@ pub struct PeerLine {
     pub addr: String,
     /// Last measured round trip, milliseconds.
     pub rtt_ms: Option<f64>,
+    /// Whether the connection leads through a relay.
+    pub relayed: bool,
     /// Whether it dialled us.
     pub inbound: bool,
     /// Whether frames may flow.
@@ -403,6 +415,7 @@ pub async fn start(
         directory::ledger::Ledger::new(local, directory.region, directory.check, scope)
     });
     task.keep_books(ledger, scope);
+    task.mind_reach(&settings.reach)?;
     task.listen(&listen).await?;
     let listen = task.listening().to_vec();
     Ok(NetHandle {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use libp2p::core::ConnectedPoint;
 use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId, Stream};
 use tokio::time::Instant;
@@ -30,6 +31,10 @@ const REQUESTS_WINDOW: Duration = Duration::from_secs(60);
 
 /// Times a hello is sent again after a failure, until the next connection or the next `SetHello`.
 const HELLO_RETRIES_MAX: u32 = 3;
+
+/// A direct connection that has lasted this long makes a relayed one, and a second one that we made
+/// later, superfluous; the second stays as long again, for what it was made for.
+const SETTLED: Duration = Duration::from_secs(5);
 
 /// Pings in a row that may fail before the connection is taken for dead.
 const PINGS_MISSED_MAX: u32 = 2;
@@ -62,16 +67,47 @@ pub(super) struct Peer {
     meter: Arc<Meter>,
     rtt: Option<Duration>,
     domains: Vec<String>,
+    seed: bool,
 }
 
 /// One connection of a peer.
 struct Link {
     id: ConnectionId,
-    addr: String,
-    inbound: bool,
+    end: End,
+    surplus: bool,
     since: Instant,
     attached: bool,
     pings_missed: u32,
+}
+
+/// The far end of a connection.
+pub(super) struct End {
+    addr: String,
+    inbound: bool,
+    relayed: bool,
+}
+
+impl End {
+    /// The far end of `point`.
+    pub(super) fn of(point: &ConnectedPoint) -> Self {
+        // Of a relayed connection that others made, only our own side names the relay.
+        let addr = match point {
+            ConnectedPoint::Listener { local_addr, .. } if point.is_relayed() => local_addr,
+            _ => point.get_remote_address(),
+        };
+        Self {
+            addr: addr.to_string(),
+            inbound: point.is_listener(),
+            relayed: point.is_relayed(),
+        }
+    }
+}
+
+impl Link {
+    /// Admitted and direct, for long enough that a later one is not its twin.
+    fn is_settled(&self, now: Instant) -> bool {
+        self.attached && !self.end.relayed && now.duration_since(self.since) >= SETTLED
+    }
 }
 
 /// Frames flow between us and the peer.
@@ -96,16 +132,19 @@ impl Peers {
         peer: PeerId,
         key: NodeKey,
         id: ConnectionId,
-        (addr, inbound): (String, bool),
+        end: End,
         now: Instant,
     ) {
         let entry = self.map.entry(peer).or_insert_with(|| Peer::new(key, now));
         entry.hello_due = true;
         entry.hello_retries = 0;
+        // A dial back, mostly: whoever made it closes it.
+        let surplus =
+            !end.inbound && !end.relayed && entry.links.iter().any(|link| link.is_settled(now));
         entry.links.push(Link {
             id,
-            addr,
-            inbound,
+            end,
+            surplus,
             since: now,
             attached: false,
             pings_missed: 0,
@@ -145,6 +184,24 @@ impl Peers {
         self.map.keys().copied().collect()
     }
 
+    /// Every connected peer.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&PeerId, &Peer)> {
+        self.map.iter()
+    }
+
+    /// Connections that a settled direct one has made superfluous.
+    pub(super) fn spare(&self, now: Instant) -> Vec<ConnectionId> {
+        let settled = |peer: &&Peer| peer.links.iter().any(|link| link.is_settled(now));
+        let spare = |link: &&Link| {
+            let old = now.duration_since(link.since) >= SETTLED;
+            link.end.relayed || (link.surplus && old)
+        };
+        let peers = self.map.values().filter(settled);
+        peers
+            .flat_map(|peer| peer.links.iter().filter(spare).map(|link| link.id))
+            .collect()
+    }
+
     /// Every connected peer, to change.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&PeerId, &mut Peer)> {
         self.map.iter_mut()
@@ -157,7 +214,13 @@ impl Peers {
         if !(entry.ours && entry.theirs) || entry.session.is_some() || entry.expelled {
             return None;
         }
-        let addr = entry.links.iter().find(|link| link.attached)?.addr.clone();
+        let addr = entry
+            .links
+            .iter()
+            .find(|link| link.attached)?
+            .end
+            .addr
+            .clone();
         self.sessions += 1;
         let id = self.sessions;
         let writer = streams.writer(peer, entry.meter.clone());
@@ -196,7 +259,7 @@ impl Peers {
     pub(super) fn waiting(&self) -> (usize, Option<ConnectionId>) {
         let oldest = self
             .strangers()
-            .filter(|(_, _, link)| link.inbound)
+            .filter(|(_, _, link)| link.end.inbound)
             .min_by_key(|(_, _, link)| link.since)
             .map(|(_, _, link)| link.id);
         (self.strangers().count(), oldest)
@@ -236,6 +299,7 @@ impl Peer {
             meter: Arc::default(),
             rtt: None,
             domains: Vec::new(),
+            seed: false,
         }
     }
 
@@ -259,9 +323,10 @@ impl Peer {
     }
 
     /// Our verdict is yes, for every connection it has now, and this is what it is inside of.
-    pub(super) fn admit(&mut self, domains: Vec<String>) {
+    pub(super) fn admit(&mut self, domains: Vec<String>, seed: bool) {
         self.ours = true;
         self.domains = domains;
+        self.seed = seed;
         for link in &mut self.links {
             link.attached = true;
         }
@@ -272,6 +337,23 @@ impl Peer {
         &self.domains
     }
 
+    /// Whether it is a seed, by our last yes.
+    pub(super) fn is_seed(&self) -> bool {
+        self.seed
+    }
+
+    /// Whether an admitted connection leads to it without a relay.
+    pub(super) fn is_direct(&self) -> bool {
+        self.links
+            .iter()
+            .any(|link| self.admits(link) && !link.end.relayed)
+    }
+
+    /// The last measured round trip.
+    pub(super) fn rtt(&self) -> Option<Duration> {
+        self.rtt
+    }
+
     /// Its verdict on us is yes.
     pub(super) fn admitted_us(&mut self) {
         self.theirs = true;
@@ -279,8 +361,8 @@ impl Peer {
 
     /// Where we reached it, on connections that we made.
     pub(super) fn dialled(&self) -> impl Iterator<Item = Multiaddr> {
-        let ours = self.links.iter().filter(|link| !link.inbound);
-        ours.filter_map(|link| link.addr.parse().ok())
+        let ours = self.links.iter().filter(|link| !link.end.inbound);
+        ours.filter_map(|link| link.end.addr.parse().ok())
     }
 
     /// Whether both verdicts are yes.
@@ -350,13 +432,15 @@ impl Peer {
         let link = self
             .links
             .iter()
-            .find(|link| self.admits(link))
+            .filter(|link| self.admits(link))
+            .min_by_key(|link| link.end.relayed)
             .or_else(|| self.links.first())?;
         Some(PeerLine {
             key: self.key,
-            addr: link.addr.clone(),
+            addr: link.end.addr.clone(),
             rtt_ms: self.rtt.map(|rtt| rtt.as_secs_f64() * 1000.0),
-            inbound: link.inbound,
+            inbound: link.end.inbound,
+            relayed: link.end.relayed,
             admitted: self.is_up(),
             domains: self.domains().to_vec(),
             queued: self.writer().map_or(0, Writer::queued),
@@ -381,8 +465,12 @@ mod tests {
         ConnectionId::new_unchecked(number)
     }
 
-    fn end() -> (String, bool) {
-        ("/ip4/127.0.0.1/tcp/1".to_owned(), true)
+    fn end() -> End {
+        End {
+            addr: "/ip4/127.0.0.1/tcp/1".to_owned(),
+            inbound: true,
+            relayed: false,
+        }
     }
 
     #[tokio::test]
@@ -393,7 +481,7 @@ mod tests {
         let mut peers = Peers::default();
         peers.join(id, key, link(1), end(), now);
         peers.join(id, key, link(2), end(), now);
-        peers.get_mut(&id).expect("joined").admit(Vec::new());
+        peers.get_mut(&id).expect("joined").admit(Vec::new(), false);
         assert!(
             peers.settle(id, &streams).is_none(),
             "one verdict is not enough"
@@ -443,13 +531,13 @@ mod tests {
         let mut peers = Peers::default();
         peers.join(id, key, link(1), end(), now);
         let entry = peers.get_mut(&id).expect("joined");
-        entry.admit(Vec::new());
+        entry.admit(Vec::new(), false);
         entry.admitted_us();
         peers.settle(id, &streams);
         let entry = peers.get_mut(&id).expect("joined");
         assert!(entry.expel());
         assert!(!entry.may_ask(now));
-        entry.admit(Vec::new());
+        entry.admit(Vec::new(), false);
         assert!(peers.settle(id, &streams).is_none());
     }
 }

@@ -13,6 +13,7 @@ mod errands;
 mod listening;
 mod observe;
 mod outbox;
+mod reaching;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -31,6 +32,7 @@ use super::asks::{Asks, Question};
 use super::behaviour::Behaviour;
 use super::dialing::Dialing;
 use super::directory::ledger::Ledger;
+use super::reach::standing::Standing;
 use super::scope::Scope;
 use super::streams::{Heard, Streams};
 use super::{
@@ -80,6 +82,7 @@ pub(super) struct Task {
     incoming_failed: u64,
     ledger: Option<Ledger>,
     scope: Scope,
+    standing: Standing,
 }
 
 impl Task {
@@ -91,6 +94,7 @@ impl Task {
         seeds: Vec<Multiaddr>,
         strangers_max: usize,
     ) -> Self {
+        let (standing, scope) = reaching::unknown();
         Self {
             swarm,
             streams: Streams::new(control),
@@ -108,7 +112,8 @@ impl Task {
             dropped_not_up: 0,
             incoming_failed: 0,
             ledger: None,
-            scope: Scope::Network,
+            scope,
+            standing,
         }
     }
 
@@ -298,6 +303,7 @@ impl Task {
         self.dialing.forget(peer);
         self.swarm.behaviour_mut().sync.revoke(peer);
         self.swarm.behaviour_mut().directory.revoke(peer);
+        self.swarm.behaviour_mut().reach.revoke(peer);
         self.outbox.drop_frames_of(key);
         if self.peers.get_mut(&peer).is_some_and(|entry| entry.expel()) {
             self.outbox.push(NetEvent::Down { peer: *key });
@@ -357,6 +363,7 @@ impl Task {
         for peer in owed {
             self.greet(peer);
         }
+        self.beat_reach(now);
     }
 
     fn snapshot(&mut self) -> NetSnapshot {
@@ -368,6 +375,17 @@ impl Task {
             dropped_not_up: self.dropped_not_up,
             incoming_failed: self.incoming_failed,
             directory_kept: self.swarm.behaviour_mut().directory.kept(),
+            external: self
+                .standing
+                .addresses()
+                .iter()
+                .map(Multiaddr::to_string)
+                .collect(),
+            relays: self
+                .standing
+                .relays()
+                .filter_map(translate::key_of)
+                .collect(),
             directory_refused: self.ledger.as_ref().map_or(0, |ledger| ledger.refused),
         }
     }

@@ -6,6 +6,7 @@ mod directory;
 mod hostile;
 mod lasting;
 mod meeting;
+mod reach;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -47,15 +48,16 @@ fn settings(name: u8, listen: &str, seeds: &[&str]) -> NetSettings {
         per_peer_max: 3,
         memory_max_bytes: None,
         directory: None,
+        reach: ReachSettings::default(),
     }
 }
 
 /// Admits whoever says "friend" (inside eu) or "foreigner" (elsewhere), unless `strict`; redeems invites without admitting.
 fn judge(strict: Arc<AtomicBool>, turned_away: Arc<AtomicUsize>) -> Judge {
     Box::new(move |_, request| {
-        let known = matches!(request, b"friend" | b"foreigner");
+        let known = matches!(request, b"friend" | b"seed" | b"foreigner");
         let friend = known && !strict.load(Ordering::SeqCst);
-        let domains = (request == b"friend").then(|| "eu".to_owned());
+        let domains = (request != b"foreigner").then(|| "eu".to_owned());
         let answer = match request.strip_prefix(b"invite ") {
             Some(code) => [b"certificate for ", code].concat(),
             None if friend => b"welcome".to_vec(),
@@ -68,6 +70,7 @@ fn judge(strict: Arc<AtomicBool>, turned_away: Arc<AtomicUsize>) -> Judge {
             admit: friend,
             answer,
             domains: domains.into_iter().collect(),
+            seed: request == b"seed",
         }
     })
 }

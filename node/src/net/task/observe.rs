@@ -8,7 +8,7 @@ use libp2p::{Multiaddr, PeerId, mdns, ping};
 use tokio::time::Instant;
 
 use super::Task;
-use crate::net::admission::Left;
+use crate::net::admission::{End, Left};
 use crate::net::behaviour::BehaviourEvent;
 use crate::net::{NetEvent, Trouble, admit, translate};
 
@@ -22,6 +22,9 @@ impl Task {
             SwarmEvent::Behaviour(BehaviourEvent::Directory(event)) => {
                 self.observe_directory(event);
             }
+            SwarmEvent::Behaviour(BehaviourEvent::Reach(event)) => self.observe_reach(&event),
+            SwarmEvent::ExternalAddrConfirmed { address } => self.proved(&address),
+            SwarmEvent::ExternalAddrExpired { address } => self.disproved(&address),
             SwarmEvent::ConnectionEstablished {
                 peer_id,
                 connection_id,
@@ -38,6 +41,7 @@ impl Task {
             } => {
                 tracing::debug!(%peer_id, ?cause, "connection closed");
                 if let Left::Down(peer) = self.peers.leave(&peer_id, connection_id) {
+                    self.dialing.vanished(peer_id, Instant::now());
                     self.outbox.push(NetEvent::Down { peer });
                 }
             }
@@ -53,6 +57,7 @@ impl Task {
                 self.incoming_failed += 1;
             }
             SwarmEvent::NewListenAddr { address, .. } => {
+                self.listens_at(&address);
                 let addr = self.dialable(address);
                 if !self.listen.contains(&addr) {
                     self.listen.push(addr.clone());
@@ -62,7 +67,9 @@ impl Task {
             SwarmEvent::ExpiredListenAddr { address, .. } => {
                 let addr = self.dialable(address);
                 self.listen.retain(|known| *known != addr);
+                self.dialing.world_changed(Instant::now());
             }
+            SwarmEvent::ListenerClosed { listener_id, .. } if self.lost_place(listener_id) => {}
             SwarmEvent::ListenerClosed {
                 addresses, reason, ..
             } => {
@@ -82,7 +89,7 @@ impl Task {
     }
 
     /// The address with our own name at its end.
-    fn dialable(&self, addr: Multiaddr) -> String {
+    pub(super) fn dialable(&self, addr: Multiaddr) -> String {
         let local = *self.swarm.local_peer_id();
         addr.with_p2p(local).unwrap_or_else(|addr| addr).to_string()
     }
@@ -92,11 +99,8 @@ impl Task {
             self.swarm.close_connection(id);
             return;
         };
-        let end = (
-            endpoint.get_remote_address().to_string(),
-            endpoint.is_listener(),
-        );
-        self.peers.join(peer, key, id, end, Instant::now());
+        self.peers
+            .join(peer, key, id, End::of(endpoint), Instant::now());
         self.dialing.reached(id, peer);
         self.dials_asked.remove(&id);
         self.greet(peer);
@@ -188,9 +192,10 @@ impl Task {
         }
         let verdict = (self.verdicts.judge)(key, request);
         if verdict.admit {
-            entry.admit(verdict.domains);
+            entry.admit(verdict.domains, verdict.seed);
             self.swarm.behaviour_mut().sync.attach(peer);
             self.attach_directory(peer);
+            self.attach_reach(peer);
             self.settle(peer);
         }
         // The peer may have hung up meanwhile; that is its loss.
@@ -225,8 +230,10 @@ impl Task {
         }
         self.swarm.behaviour_mut().sync.open(peer);
         self.swarm.behaviour_mut().directory.open(peer);
+        self.swarm.behaviour_mut().reach.open(peer);
         if let Some((key, addr)) = self.peers.settle(peer, &self.streams) {
             self.dialing.admitted(peer);
+            self.dialing.world_changed(Instant::now());
             self.list_peer(peer);
             self.outbox.push(NetEvent::Up { peer: key, addr });
         }
