@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 pub use govern::{
-    Explain, Explained, Invite, Invited, NewTopic, PeerView, PolicyView, Status, TopicView,
+    Explain, Explained, Found, FoundNode, Invite, Invited, NewTopic, PeerView, PolicyView, Status,
+    TopicView, Tried,
 };
 
 /// The topic a memory goes to when none is named.

@@ -123,6 +123,8 @@ enum Verb {
     Status(swarm::StatusFlags),
     /// Show the nodes it is connected to
     Peers,
+    /// Find where a node listens, or who holds a topic
+    Find(swarm::FindFlags),
     /// Look for what is wrong, and say what to do about it
     Doctor,
     /// Remember every line of a JSON lines file
@@ -178,8 +180,8 @@ impl Cli {
         let is_daemon = matches!(self.verb, Verb::Up(_) | Verb::Join(_));
         match (self.global.quiet, self.global.verbose, is_daemon) {
             (true, ..) => "error",
-            (_, 0, false) => "warn",
-            (_, 0, true) | (_, 1, false) => "warn,aquifer_node=info",
+            (_, 0, false) => "warn,libp2p_kad=error",
+            (_, 0, true) | (_, 1, false) => "warn,libp2p_kad=error,aquifer_node=info",
             (_, 1, true) | (_, 2, false) => "info,aquifer_node=debug",
             _ => "trace",
         }
@@ -234,6 +236,7 @@ impl Verb {
             Self::Policy(_) => "policy explain",
             Self::Status(_) => "status",
             Self::Peers => "peers",
+            Self::Find(_) => "find",
             Self::Doctor => "doctor",
             Self::Import(_) => "import",
             Self::Export(_) => "export",
@@ -269,6 +272,7 @@ impl Verb {
             Self::Policy(verb) => governing::policy(context, verb).await?,
             Self::Status(flags) => swarm::status(context, &flags).await?,
             Self::Peers => swarm::peers(context).await?,
+            Self::Find(flags) => swarm::find(context, flags).await?,
             Self::Doctor => swarm::doctor(context).await?,
             Self::Import(flags) => import::import(context, flags).await?,
             Self::Config(_) => meta::paths(context),
@@ -306,6 +310,7 @@ mod tests {
             "topic policy set org/eu --regions eu",
             "policy explain org/eu --to us",
             "status --check",
+            "find org/eu --json",
             "doctor -o json",
             "mcp --home /h",
             "import f.jsonl -t topic --keep-going",

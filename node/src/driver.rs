@@ -246,6 +246,8 @@ impl Driver {
                     bytes: frame,
                 });
             }
+            // For nearness; the replica has no use for it yet.
+            NetEvent::Rtt { .. } => {}
             NetEvent::Listening { .. } | NetEvent::Refused { .. } | NetEvent::Trouble(_) => {}
         }
     }
@@ -290,10 +292,7 @@ impl Driver {
                     .read()
                     .unwrap_or_else(PoisonError::into_inner)
                     .clone();
-                let learnt = self.rigging.observer.on_event(event, &view).await;
-                if let Some(known) = learnt {
-                    self.tell_net(known).await;
-                }
+                self.rigging.observer.on_event(event, &view).await;
             }
         }
     }

@@ -12,6 +12,7 @@ pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod discovery;
 mod doctor;
 pub mod driver;
 pub mod home;
@@ -20,6 +21,7 @@ pub mod keys;
 pub mod memory;
 pub mod moment;
 pub mod names;
+pub mod neighbours;
 pub mod net;
 pub mod observer;
 pub mod recall;
@@ -41,6 +43,7 @@ use crate::memory::{Inner, Memory};
 use crate::net::{NetCommand, NetEvent, NetHandle};
 use crate::observer::{Observed, Observer};
 use crate::store::RedbStore;
+use aquifer_protocol::certificate::role;
 use aquifer_protocol::{HiveId, Keys, Member, OpenReplica, Replica};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -95,7 +98,13 @@ pub async fn start(up: Up) -> Result<Node, Problem> {
         stop: stop.clone(),
     };
     let seeds = member::seeds(&home, &settings, &plan)?;
-    let net = start_net(&keys, &settings, &admission, seeds, channels).await?;
+    let check = discovery::check(plan.hive(), clock.clone());
+    let directory = net::DirectorySettings {
+        hive: discovery::short(&plan.hive()),
+        region: plan.region().top().to_string(),
+        check,
+    };
+    let net = start_net(&keys, &settings, &admission, directory, seeds, channels).await?;
     let me = match plan.join(&home, &net_commands).await {
         Ok(me) => me,
         Err(problem) => {
@@ -122,10 +131,8 @@ pub async fn start(up: Up) -> Result<Node, Problem> {
         observed: observed.clone(),
         indexer: indexer.clone(),
     };
-    for (node, _) in view.law.members() {
-        if let Some(known) = observer::known(&view, node) {
-            let _ = net_commands.send(known).await;
-        }
+    if me.grant().roles & role::SEED != 0 {
+        let _ = net_commands.send(NetCommand::Serve).await;
     }
     let rigging = Rigging {
         replica,
@@ -141,7 +148,7 @@ pub async fn start(up: Up) -> Result<Node, Problem> {
     let memory = Memory::new(Inner {
         helm: helm.clone(),
         indexer,
-        observed,
+        observed: observed.clone(),
         home: home.clone(),
         admission,
         net: net_commands.clone(),
@@ -149,6 +156,20 @@ pub async fn start(up: Up) -> Result<Node, Problem> {
         up_since: clock.now().millis(),
     });
     member::announce(&helm, &me, net.listening(), clock.now()).await?;
+    tokio::spawn(neighbours::keep(neighbours::Keeper {
+        helm: helm.clone(),
+        observed: observed.clone(),
+        net: net_commands.clone(),
+        max_peers: settings.max_peers,
+        stop: stop.clone(),
+    }));
+    tokio::spawn(discovery::keep(discovery::Finder {
+        keys,
+        helm: helm.clone(),
+        observed,
+        net: net_commands.clone(),
+        stop: stop.clone(),
+    }));
     tokio::spawn(member::keep_renewed(
         home.clone(),
         helm.clone(),
@@ -226,6 +247,7 @@ async fn start_net(
     keys: &Keys,
     settings: &Settings,
     admission: &Admission,
+    directory: net::DirectorySettings,
     seeds: Vec<String>,
     channels: NetChannels,
 ) -> Result<NetHandle, Problem> {
@@ -242,10 +264,11 @@ async fn start_net(
         mdns: settings.mdns,
         agent_version: concat!("aquifer/", env!("CARGO_PKG_VERSION")).to_owned(),
         connections_max: settings.connections_max,
-        per_peer_max: 2,
+        // One more than two nodes that dial each other at once make, for a dial back or a circuit.
+        per_peer_max: 4,
         memory_max_bytes: Some(settings.memory_max_bytes),
-        directory: None,
-        reach: net::ReachSettings::default(),
+        directory: Some(directory),
+        reach: settings.reach.clone(),
     };
     let (judge, read) = (admission.judge(), Admission::read_answer());
     net::start(

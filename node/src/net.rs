@@ -27,6 +27,7 @@ mod translate;
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p::Multiaddr;
@@ -125,6 +126,8 @@ pub enum NetCommand {
         /// The peer.
         peer: NodeKey,
     },
+    /// We are a seed from now on: relay and dial back for others.
+    Serve,
     /// Do something in the directories.
     Directory(Errand),
     /// Report the present state.
@@ -160,6 +163,13 @@ pub enum NetEvent {
         from: NodeKey,
         /// The bytes.
         frame: Bytes,
+    },
+    /// The smoothed round trip to a peer has changed by more than a fifth, or is first known.
+    Rtt {
+        /// The peer.
+        peer: NodeKey,
+        /// The round trip.
+        rtt: Duration,
     },
     /// A peer refused us or was refused.
     Refused {
@@ -229,6 +239,8 @@ pub struct NetSnapshot {
     pub peers: Vec<PeerLine>,
     /// Members and neighbours that are dialled when they are not connected.
     pub peers_known: usize,
+    /// Of these, those that could not be dialled, and how often in a row.
+    pub failing: Vec<(NodeKey, u32)>,
     /// Connections that are not admitted (yet).
     pub strangers: usize,
     /// Frames dropped because their peer was not up.
@@ -252,7 +264,7 @@ pub struct PeerLine {
     pub key: NodeKey,
     /// Its end of the connection, an admitted one if there is one.
     pub addr: String,
-    /// Last measured round trip, milliseconds.
+    /// Smoothed round trip, milliseconds.
     pub rtt_ms: Option<f64>,
     /// Whether the connection leads through a relay.
     pub relayed: bool,
@@ -434,6 +446,11 @@ pub fn peer_name(key: &NodeKey) -> Option<String> {
 /// The node key an address names in its last `/p2p` part, if it names one.
 pub fn key_in(addr: &str) -> Option<NodeKey> {
     translate::key_of(&translate::peer_in(&addr.parse().ok()?)?)
+}
+
+/// The relay an address leads through, if it leads through one.
+pub fn relay_in(addr: &str) -> Option<NodeKey> {
+    scope::relay_of(&addr.parse().ok()?)
 }
 
 fn parse_all(addrs: &[String]) -> Result<Vec<Multiaddr>, StartNet> {

@@ -279,7 +279,10 @@ impl Memory {
             .map(|line| PeerView {
                 node: names::node(&NodeId(line.key)),
                 region: self.region_of_peer(&view, &NodeId(line.key)),
+                domains: line.domains.clone(),
                 addr: line.addr.clone(),
+                path: if line.relayed { "relayed" } else { "direct" }.to_owned(),
+                last_seen: view.now.millis(),
                 rtt_ms: line.rtt_ms,
                 bytes_in: line.bytes_in,
                 bytes_out: line.bytes_out,
@@ -303,6 +306,13 @@ impl Memory {
                 .map(str::to_owned)
                 .collect(),
             api,
+            away: self.away(&view, &net),
+            external: net.external,
+            relays: net
+                .relays
+                .iter()
+                .map(|key| names::node(&NodeId(*key)))
+                .collect(),
             listen: net.listen,
             peers,
             topics,
@@ -323,6 +333,22 @@ impl Memory {
             Some(member) if view.law.member(node).is_none() => member.region().to_string(),
             _ => view.region_of(node),
         }
+    }
+
+    /// Members that are not connected, and when each last was.
+    fn away(&self, view: &View, net: &NetSnapshot) -> Vec<NodeName> {
+        let me = view.me.node();
+        let up = |node: &NodeId| {
+            net.peers
+                .iter()
+                .any(|line| line.admitted && line.key == node.0)
+        };
+        let away = view
+            .law
+            .members()
+            .map(|(node, _)| node)
+            .filter(|node| **node != me && !up(node));
+        away.map(|node| self.name_node(node)).collect()
     }
 
     pub(crate) async fn net(&self) -> Result<NetSnapshot, Problem> {

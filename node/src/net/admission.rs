@@ -6,6 +6,9 @@
 //! once are up once. Strangers are on a short lead: fifteen seconds, eight requests, and the oldest
 //! makes room when too many wait. Verdicts themselves come from the node; libp2p is told by `task`.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -66,6 +69,7 @@ pub(super) struct Peer {
     parked: Option<Stream>,
     meter: Arc<Meter>,
     rtt: Option<Duration>,
+    rtt_told: Option<Duration>,
     domains: Vec<String>,
     seed: bool,
 }
@@ -298,6 +302,7 @@ impl Peer {
             parked: None,
             meter: Arc::default(),
             rtt: None,
+            rtt_told: None,
             domains: Vec::new(),
             seed: false,
         }
@@ -410,12 +415,25 @@ impl Peer {
         };
         match rtt {
             Some(rtt) => {
-                self.rtt = Some(rtt);
+                // Smoothed as TCP does (RFC 6298): an eighth of each new measurement.
+                self.rtt = Some(self.rtt.map_or(rtt, |old| old - old / 8 + rtt / 8));
                 link.pings_missed = 0;
             }
             None => link.pings_missed += 1,
         }
         link.pings_missed >= PINGS_MISSED_MAX
+    }
+
+    /// The smoothed round trip of a peer that is up, if it is news: first known, or a fifth off what
+    /// was last told.
+    pub(super) fn rtt_news(&mut self) -> Option<Duration> {
+        let rtt = self.rtt.filter(|_| self.is_up())?;
+        let near = |told: Duration| rtt.abs_diff(told) <= told / 5;
+        if self.rtt_told.is_some_and(near) {
+            return None;
+        }
+        self.rtt_told = Some(rtt);
+        self.rtt_told
     }
 
     /// Why a connection was not admitted in time.
@@ -448,96 +466,5 @@ impl Peer {
             bytes_in: self.meter.bytes_in.load(Ordering::Relaxed),
             bytes_out: self.meter.bytes_out.load(Ordering::Relaxed),
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::net::translate;
-
-    fn peer() -> (PeerId, NodeKey) {
-        let id = translate::keypair([1; 32]).public().to_peer_id();
-        (id, translate::key_of(&id).expect("ed25519"))
-    }
-
-    fn link(number: usize) -> ConnectionId {
-        ConnectionId::new_unchecked(number)
-    }
-
-    fn end() -> End {
-        End {
-            addr: "/ip4/127.0.0.1/tcp/1".to_owned(),
-            inbound: true,
-            relayed: false,
-        }
-    }
-
-    #[tokio::test]
-    async fn a_session_begins_once_and_ends_with_the_last_admitted_connection() {
-        let streams = Streams::new(libp2p_stream::Behaviour::new().new_control());
-        let (id, key) = peer();
-        let now = Instant::now();
-        let mut peers = Peers::default();
-        peers.join(id, key, link(1), end(), now);
-        peers.join(id, key, link(2), end(), now);
-        peers.get_mut(&id).expect("joined").admit(Vec::new(), false);
-        assert!(
-            peers.settle(id, &streams).is_none(),
-            "one verdict is not enough"
-        );
-        peers.get_mut(&id).expect("joined").admitted_us();
-        assert!(peers.settle(id, &streams).is_some());
-        assert!(peers.settle(id, &streams).is_none(), "up once");
-
-        peers.join(id, key, link(3), end(), now);
-        assert!(matches!(peers.leave(&id, link(1)), Left::Quietly));
-        assert!(
-            matches!(peers.leave(&id, link(2)), Left::Down(_)),
-            "the third is a stranger"
-        );
-        assert!(matches!(peers.leave(&id, link(3)), Left::Quietly));
-        assert!(peers.get(&id).is_none());
-    }
-
-    #[tokio::test]
-    async fn a_stranger_has_eight_requests_and_fifteen_seconds() {
-        let (id, key) = peer();
-        let now = Instant::now();
-        let mut peers = Peers::default();
-        peers.join(id, key, link(1), end(), now);
-        let stranger = peers.get_mut(&id).expect("joined");
-        for _ in 0..STRANGER_REQUESTS_MAX {
-            assert!(stranger.may_ask(now));
-        }
-        assert!(
-            !stranger.may_ask(now + REQUESTS_WINDOW),
-            "and time does not refill it"
-        );
-        assert!(
-            peers
-                .overdue(now + GRACE - Duration::from_millis(1))
-                .is_empty()
-        );
-        assert_eq!(vec![(id, link(1))], peers.overdue(now + GRACE));
-        assert_eq!((1, Some(link(1))), peers.waiting());
-    }
-
-    #[tokio::test]
-    async fn an_expelled_peer_is_not_heard_until_it_reconnects() {
-        let streams = Streams::new(libp2p_stream::Behaviour::new().new_control());
-        let (id, key) = peer();
-        let now = Instant::now();
-        let mut peers = Peers::default();
-        peers.join(id, key, link(1), end(), now);
-        let entry = peers.get_mut(&id).expect("joined");
-        entry.admit(Vec::new(), false);
-        entry.admitted_us();
-        peers.settle(id, &streams);
-        let entry = peers.get_mut(&id).expect("joined");
-        assert!(entry.expel());
-        assert!(!entry.may_ask(now));
-        entry.admit(Vec::new(), false);
-        assert!(peers.settle(id, &streams).is_none());
     }
 }

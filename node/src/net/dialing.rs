@@ -170,6 +170,23 @@ impl Dialing {
             .count()
     }
 
+    /// Peers whose dials have failed so far, and how often in a row.
+    pub(super) fn failing(&self) -> Vec<(PeerId, u32)> {
+        let failed = |(target, attempt): (&Target, &Attempt)| match target {
+            // The dial under way is counted as failed until it succeeds.
+            Target::Peer(peer) => {
+                let under_way = u32::from(attempt.in_flight.is_some());
+                Some((*peer, attempt.failures.saturating_sub(under_way)))
+            }
+            Target::Seed(_) => None,
+        };
+        self.attempts
+            .iter()
+            .filter_map(failed)
+            .filter(|(_, failures)| *failures > 0)
+            .collect()
+    }
+
     /// The dials to make now. Each is counted as a failure until `admitted` says otherwise.
     pub(super) fn due(
         &mut self,

@@ -17,8 +17,9 @@ mod handler;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use libp2p::core::transport::PortUse;
 use libp2p::core::{ConnectedPoint, Endpoint};
@@ -33,6 +34,10 @@ use super::dialing::ADDRESSES_PER_PEER_MAX;
 use super::scope::Scope;
 use handler::{GatedHandler, Order};
 
+/// Addresses of ours that peers may claim, in this time.
+const CANDIDATES_MAX: usize = 64;
+const CANDIDATES_EVERY: Duration = Duration::from_secs(3_600);
+
 /// A behaviour seen by admitted peers only.
 pub(super) struct Gated<B: NetworkBehaviour> {
     inner: B,
@@ -41,6 +46,8 @@ pub(super) struct Gated<B: NetworkBehaviour> {
     waker: Option<Waker>,
     /// Where `B` may have us dial.
     scope: Option<Scope>,
+    /// Addresses that peers claim to see us at, as far as `B` was told of them, and since when.
+    candidates: (HashSet<Multiaddr>, Instant),
 }
 
 /// What the gate knows of one connection.
@@ -94,6 +101,7 @@ impl<B: NetworkBehaviour> Gated<B> {
             orders: VecDeque::new(),
             waker: None,
             scope: None,
+            candidates: (HashSet::new(), Instant::now()),
         }
     }
 
@@ -179,6 +187,17 @@ impl<B: NetworkBehaviour> Gated<B> {
             }
         }
         self.wake();
+    }
+
+    /// Whether `B` may hear that somebody claims to see us at `addr`. Strangers may claim what they
+    /// like and stock behaviours forget nothing, so there is room for few in an hour.
+    fn hears_of(&mut self, addr: &Multiaddr) -> bool {
+        let (heard, since) = &mut self.candidates;
+        if since.elapsed() >= CANDIDATES_EVERY {
+            heard.clear();
+            *since = Instant::now();
+        }
+        heard.contains(addr) || (heard.len() < CANDIDATES_MAX && heard.insert(addr.clone()))
     }
 
     /// Connections of the peer that `B` knows of.
@@ -319,6 +338,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Gated<B> {
                 self.links.remove(&failure.connection_id);
                 self.inner.on_swarm_event(FromSwarm::ListenFailure(failure));
             }
+            FromSwarm::NewExternalAddrCandidate(claim) if !self.hears_of(claim.addr) => {}
             other => self.inner.on_swarm_event(other),
         }
     }

@@ -60,6 +60,17 @@ pub enum RelayUse {
     Never,
 }
 
+/// What binds us and an admitted peer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bonds {
+    /// It is a seed.
+    pub(super) seed: bool,
+    /// It is of our own top-level region.
+    pub(super) inside: bool,
+    /// We are a seed.
+    pub(super) serve: bool,
+}
+
 /// What we do for reach, and what we do for the reach of others.
 #[derive(NetworkBehaviour)]
 pub(super) struct Reach {
@@ -80,27 +91,37 @@ impl Reach {
         local: PeerId,
         settings: &ReachSettings,
     ) -> (Self, Option<relay::client::Transport>) {
-        let serve = settings.internet && settings.serve;
         let (transport, client) = settings.internet.then(|| relay::client::new(local)).unzip();
-        let reach = Self {
-            service: serve.then(|| Gated::new(service(local))).into(),
+        let mut reach = Self {
+            service: settings.internet.then(|| Gated::new(service(local))).into(),
             client: client.map(Gated::new).into(),
             punch: settings
                 .internet
                 .then(|| Gated::new(dcutr::Behaviour::new(local)))
                 .into(),
-            probe: (settings.internet && !serve)
-                .then(|| Gated::new(probe()))
-                .into(),
-            answer: serve
-                .then(|| Gated::new(autonat::v2::server::Behaviour::default()))
-                .into(),
+            probe: settings.internet.then(|| Gated::new(probe())).into(),
+            answer: settings.internet.then(|| Gated::new(answer())).into(),
         };
+        reach.serve(settings.serve);
         (reach, transport)
     }
 
-    /// Offers an admitted peer what concerns it. `inside`: it is of our own top-level region.
-    pub(super) fn attach(&mut self, peer: PeerId, seed: bool, inside: bool) {
+    /// Whether we relay. Only seeds do: that others could dial us is no reason to.
+    pub(super) fn serve(&mut self, serve: bool) {
+        if let Some(gate) = self.service.as_mut() {
+            // As a seed, once we know an address of ours to name.
+            let status = (!serve).then_some(relay::Status::Disable);
+            gate.inner().set_status(status);
+        }
+    }
+
+    /// Offers an admitted peer what concerns it.
+    pub(super) fn attach(&mut self, peer: PeerId, bonds: Bonds) {
+        let Bonds {
+            seed,
+            inside,
+            serve,
+        } = bonds;
         attach(self.service.as_mut(), peer);
         attach(self.punch.as_mut(), peer);
         if seed {
@@ -109,7 +130,7 @@ impl Reach {
         if seed && inside {
             attach(self.probe.as_mut(), peer);
         }
-        if inside {
+        if serve && inside {
             attach(self.answer.as_mut(), peer);
         }
     }
@@ -186,6 +207,10 @@ fn service(local: PeerId) -> relay::Behaviour {
         .reservation_rate_per_peer(REQUESTS_BURST, REQUESTS_EVERY)
         .circuit_src_per_peer(REQUESTS_BURST, REQUESTS_EVERY);
     relay::Behaviour::new(local, config)
+}
+
+fn answer() -> autonat::v2::server::Behaviour {
+    autonat::v2::server::Behaviour::default()
 }
 
 fn probe() -> autonat::v2::client::Behaviour {

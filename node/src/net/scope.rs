@@ -9,6 +9,8 @@ use std::net::IpAddr;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 
+use super::{NodeKey, translate};
+
 /// The longest address taken from a directory, bytes.
 pub(super) const ADDRESS_BYTES_MAX: usize = 128;
 
@@ -70,6 +72,19 @@ pub(super) fn ip_of(addr: &Multiaddr) -> Option<IpAddr> {
 /// Whether an address leads through a relay.
 pub(super) fn is_circuit(addr: &Multiaddr) -> bool {
     addr.iter().any(|part| part == Protocol::P2pCircuit)
+}
+
+/// The relay an address leads through.
+pub(super) fn relay_of(addr: &Multiaddr) -> Option<NodeKey> {
+    let mut before = None;
+    for part in addr {
+        match part {
+            Protocol::P2p(peer) => before = Some(peer),
+            Protocol::P2pCircuit => return translate::key_of(&before?),
+            _ => {}
+        }
+    }
+    None
 }
 
 #[cfg(test)]

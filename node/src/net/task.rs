@@ -192,6 +192,7 @@ impl Task {
                 });
             }
             NetCommand::Expel { peer } => self.expel(&peer),
+            NetCommand::Serve => self.serve(),
             NetCommand::Directory(errand) => self.run_errand(errand),
             NetCommand::Snapshot { reply } => {
                 let _ = reply.send(self.snapshot());
@@ -371,6 +372,7 @@ impl Task {
             listen: self.listen.clone(),
             peers: self.peers.lines(),
             peers_known: self.dialing.peers_known(),
+            failing: self.failing(),
             strangers: self.peers.waiting().0,
             dropped_not_up: self.dropped_not_up,
             incoming_failed: self.incoming_failed,

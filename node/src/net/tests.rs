@@ -150,11 +150,15 @@ impl Side {
         .await;
     }
 
+    /// The next event, round trips left out: they come when they come.
     async fn event(&mut self) -> NetEvent {
-        timeout(PATIENCE, self.events.recv())
-            .await
-            .expect("no hang")
-            .expect("the network runs")
+        loop {
+            let event = timeout(PATIENCE, self.events.recv());
+            match event.await.expect("no hang").expect("the network runs") {
+                NetEvent::Rtt { .. } => {}
+                other => return other,
+            }
+        }
     }
 
     /// Waits for the event that `wanted` picks, passing over others.

@@ -47,6 +47,7 @@ pub(super) fn routes() -> (Router<App>, String) {
         .routes(routes!(topics::explain))
         .routes(routes!(operations::status))
         .routes(routes!(operations::peers))
+        .routes(routes!(operations::find))
         .routes(routes!(operations::doctor))
         .routes(routes!(operations::invite))
         .routes(routes!(operations::events))
@@ -152,6 +153,7 @@ mod tests {
         "get /v1/doctor",
         "get /v1/events",
         "get /v1/export",
+        "get /v1/find",
         "get /v1/mcp/stream",
         "get /v1/memories",
         "get /v1/memories/{id}",

@@ -54,6 +54,11 @@ impl Standing {
         self.serve
     }
 
+    /// We are a seed from now on.
+    pub(in crate::net) fn serve(&mut self) {
+        self.serve = self.internet;
+    }
+
     /// An address of ours was proved, or given by the operator. False if that is no news.
     pub(in crate::net) fn proved(&mut self, addr: &Multiaddr) -> bool {
         let news = !self.proved.contains(addr);

@@ -8,7 +8,7 @@ use libp2p::{Multiaddr, PeerId, mdns, ping};
 use tokio::time::Instant;
 
 use super::Task;
-use crate::net::admission::{End, Left};
+use crate::net::admission::{End, Left, Peer};
 use crate::net::behaviour::BehaviourEvent;
 use crate::net::{NetEvent, Trouble, admit, translate};
 
@@ -236,6 +236,10 @@ impl Task {
             self.dialing.world_changed(Instant::now());
             self.list_peer(peer);
             self.outbox.push(NetEvent::Up { peer: key, addr });
+            let known = self.peers.get_mut(&peer).and_then(Peer::rtt_news);
+            if let Some(rtt) = known {
+                self.outbox.push(NetEvent::Rtt { peer: key, rtt });
+            }
         }
     }
 
@@ -263,7 +267,12 @@ impl Task {
         let Some(entry) = self.peers.get_mut(&event.peer) else {
             return;
         };
-        if entry.pinged(event.connection, rtt) {
+        let dead = entry.pinged(event.connection, rtt);
+        if let Some(rtt) = entry.rtt_news() {
+            let peer = entry.key;
+            self.outbox.push(NetEvent::Rtt { peer, rtt });
+        }
+        if dead {
             self.swarm.close_connection(event.connection);
         }
     }

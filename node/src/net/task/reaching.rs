@@ -6,9 +6,9 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
 use super::Task;
-use crate::net::reach::{ReachEvent, ReachSettings, standing::Standing};
+use crate::net::reach::{Bonds, ReachEvent, ReachSettings, standing::Standing};
 use crate::net::scope::{Scope, is_circuit};
-use crate::net::{NetEvent, StartNet};
+use crate::net::{NetEvent, NodeKey, StartNet, translate};
 
 impl Task {
     /// Minds our reach from now on.
@@ -39,7 +39,13 @@ impl Task {
             .peers
             .get(&peer)
             .is_some_and(|entry| !entry.domains().is_empty());
-        self.swarm.behaviour_mut().reach.attach(peer, seed, inside);
+        let serve = self.standing.serves();
+        let bonds = Bonds {
+            seed,
+            inside,
+            serve,
+        };
+        self.swarm.behaviour_mut().reach.attach(peer, bonds);
     }
 
     /// A seed knows its own addresses from where it listens: nobody else could relay to it.
@@ -49,6 +55,35 @@ impl Task {
             self.swarm.add_external_address(addr.clone());
         }
         self.dialing.world_changed(Instant::now());
+    }
+
+    /// We are a seed from now on.
+    pub(super) fn serve(&mut self) {
+        self.standing.serve();
+        self.swarm
+            .behaviour_mut()
+            .reach
+            .serve(self.standing.serves());
+        for text in self.listen.clone() {
+            if let Ok(addr) = text.parse() {
+                self.listens_at(&addr);
+            }
+        }
+        for peer in self.peers.ids() {
+            if self.peers.get(&peer).is_some_and(|entry| entry.is_mutual()) {
+                self.attach_reach(peer);
+                self.swarm.behaviour_mut().reach.open(peer);
+            }
+        }
+    }
+
+    /// Members that cannot be dialled, and how often in a row they could not.
+    pub(super) fn failing(&self) -> Vec<(NodeKey, u32)> {
+        let failing = self.dialing.failing().into_iter();
+        let apart = failing.filter(|(peer, _)| !self.swarm.is_connected(peer));
+        apart
+            .filter_map(|(peer, count)| Some((translate::key_of(&peer)?, count)))
+            .collect()
     }
 
     /// An address of ours was proved.

@@ -184,7 +184,7 @@ impl Drop for Liar {
 
 impl Liar {
     /// Is admitted by `side`, then does `deeds` to its table.
-    async fn meet(
+    fn meet(
         side: &Side,
         deeds: impl Fn(&mut kad::Behaviour<MemoryStore>, libp2p::PeerId) + Send + 'static,
     ) -> Self {
@@ -257,8 +257,7 @@ async fn a_members_lies_are_not_kept_and_not_found() {
         put(table, target, &victim, entry(&victim, 9, b"bad"));
         put(table, target, &victim, vec![0; 12 << 10]);
         put(table, target, b"short", b"nonsense".to_vec());
-    })
-    .await;
+    });
     hub.until_up(liar.key).await;
     while hub.snapshot().await.directory_refused < 4 {
         sleep(Duration::from_millis(20)).await;
@@ -274,8 +273,7 @@ async fn a_packet_longer_than_allowed_is_cut_off_and_the_node_lives() {
     let liar = Liar::meet(&hub, |table, target| {
         put(table, target, &[5; 32], entry(&[5; 32], 1, &[0; 64 << 10]));
         put(table, target, &[6; 32], entry(&[6; 32], 1, b"legal"));
-    })
-    .await;
+    });
     hub.until_up(liar.key).await;
     while hub.snapshot().await.directory_kept == 0 {
         sleep(Duration::from_millis(20)).await;
@@ -296,8 +294,7 @@ async fn a_member_that_lists_itself_in_the_hives_directory_is_refused_each_time(
                 .start_providing(RecordKey::new(&[number; 32]))
                 .expect("room");
         }
-    })
-    .await;
+    });
     hub.until_up(liar.key).await;
     while hub.snapshot().await.directory_refused < 32 {
         sleep(Duration::from_millis(20)).await;
