@@ -12,7 +12,7 @@ use crate::home::Home;
 use crate::keys::{Ask, Issuer};
 use crate::net::{Judge, Judgement, ReadAnswer};
 use crate::ticket::Ticket;
-use aquifer_protocol::certificate::{Chain, OpenChain};
+use aquifer_protocol::certificate::{Chain, OpenChain, role};
 use aquifer_protocol::identity::digest;
 use aquifer_protocol::time::Time;
 use aquifer_protocol::{HiveId, Member, NodeId, Region, TopicName, mesh};
@@ -213,10 +213,11 @@ impl Admission {
         let me = self.clone();
         Box::new(move |key, request| {
             let node = NodeId(key);
-            let mut domains = Vec::new();
+            let (mut domains, mut seed) = (Vec::new(), false);
             let (admit, answer) = match minicbor::decode(request) {
                 Ok(Request::Hello(chain)) => match me.admit(node, &chain) {
                     Ok(member) => {
+                        seed = member.grant().roles & role::SEED != 0;
                         domains = me.domains(&member);
                         (true, Answer::Welcome)
                     }
@@ -233,6 +234,7 @@ impl Admission {
                 admit,
                 answer: encode(&answer),
                 domains,
+                seed,
             }
         })
     }
@@ -381,7 +383,6 @@ mod tests {
     use super::*;
     use crate::keys;
     use aquifer_protocol::Keys;
-    use aquifer_protocol::certificate::role;
 
     fn founder() -> (tempfile::TempDir, Admission, NodeId) {
         let folder = tempfile::tempdir().expect("a folder");

@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 pub use govern::{
-    Explain, Explained, Invite, Invited, NewTopic, PeerView, PolicyView, Status, StoreView,
-    TopicView,
+    Explain, Explained, Found, FoundNode, Invite, Invited, NewTopic, PeerView, PolicyView, Status,
+    StoreView, TopicView, Tried,
 };
 pub use swarm::{Graph, GraphLink, GraphNode, Missing, Ping, Pinged};
 

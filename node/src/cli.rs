@@ -129,6 +129,8 @@ enum Verb {
     Ping(peers::PingFlags),
     /// Show the swarm: who is connected to whom
     Graph(graph::GraphFlags),
+    /// Find where a node listens, or who holds a topic
+    Find(swarm::FindFlags),
     /// Look for what is wrong, and say what to do about it
     Doctor,
     /// Remember every line of a JSON lines file
@@ -184,8 +186,8 @@ impl Cli {
         let is_daemon = matches!(self.verb, Verb::Up(_) | Verb::Join(_));
         match (self.global.quiet, self.global.verbose, is_daemon) {
             (true, ..) => "error",
-            (_, 0, false) => "warn",
-            (_, 0, true) | (_, 1, false) => "warn,aquifer_node=info",
+            (_, 0, false) => "warn,libp2p_kad=error",
+            (_, 0, true) | (_, 1, false) => "warn,libp2p_kad=error,aquifer_node=info",
             (_, 1, true) | (_, 2, false) => "info,aquifer_node=debug",
             _ => "trace",
         }
@@ -242,6 +244,7 @@ impl Verb {
             Self::Peers => "peers",
             Self::Ping(_) => "ping",
             Self::Graph(_) => "graph",
+            Self::Find(_) => "find",
             Self::Doctor => "doctor",
             Self::Import(_) => "import",
             Self::Export(_) => "export",
@@ -279,6 +282,7 @@ impl Verb {
             Self::Peers => peers::peers(context).await?,
             Self::Ping(flags) => peers::ping(context, flags).await?,
             Self::Graph(flags) => graph::graph(context, flags).await?,
+            Self::Find(flags) => swarm::find(context, flags).await?,
             Self::Doctor => swarm::doctor(context).await?,
             Self::Import(flags) => import::import(context, flags).await?,
             Self::Config(_) => meta::paths(context),
@@ -322,6 +326,7 @@ mod tests {
             "topic policy set org/eu --regions eu",
             "policy explain org/eu --to us",
             "status --check",
+            "find org/eu --json",
             "doctor -o json",
             "mcp --home /h",
             "import f.jsonl -t topic --keep-going",

@@ -11,9 +11,9 @@ mod lines;
 mod swarm;
 
 use crate::api::{
-    Explain, Explained, Finding, Forget, Forgotten, Invite, Invited, List, Listed, MemoryView,
-    NewTopic, PolicyView, Problem, Recall, Recalled, Remember, Remembered, Status, TopicView,
-    VersionView,
+    Explain, Explained, Finding, Forget, Forgotten, Found, Invite, Invited, List, Listed,
+    MemoryView, NewTopic, PolicyView, Problem, Recall, Recalled, Remember, Remembered, Status,
+    TopicView, VersionView,
 };
 use crate::home::Home;
 use crate::surface::problem::problem_of;
@@ -196,6 +196,14 @@ impl Client {
     /// As [`Client::remember`].
     pub async fn status(&self) -> Result<Status, Problem> {
         self.ask("/v1/status").await
+    }
+
+    /// Where a node listens, or who holds a topic.
+    ///
+    /// # Errors
+    /// As [`Client::remember`]; `not_found` if nobody knows.
+    pub async fn find(&self, what: &str) -> Result<Found, Problem> {
+        self.ask(&format!("/v1/find?what={}", encoded(what))).await
     }
 
     /// What is wrong with the node.

@@ -6,6 +6,7 @@
 use crate::api::Problem;
 use crate::driver::Tap;
 use crate::home::Home;
+use crate::net::{ReachSettings, RelayUse};
 use crate::store::EngineKind;
 use aquifer_protocol::Region;
 use aquifer_protocol::certificate::role;
@@ -19,6 +20,8 @@ pub const API_DEFAULT: &str = "127.0.0.1:27470";
 pub const SWARM_PORT: u16 = 27_471;
 /// With less than this free on its disk a node takes no new records, in MiB, unless told otherwise.
 pub const DISK_RESERVE_MIB: u64 = 64;
+/// With how many members a node stays connected if nothing is said.
+pub const MAX_PEERS: usize = 64;
 
 /// How a node is to be started: the flags of `aquifer up` and `aquifer join`.
 #[derive(Clone, Debug, Default)]
@@ -63,6 +66,14 @@ pub struct Config {
     pub mdns: Option<bool>,
     /// Seeds per region: multiaddrs, among them `/dnsaddr/NAME`.
     pub seeds: BTreeMap<String, Vec<String>>,
+    /// `internet` (relays, hole punching, dial-back) or `lan` (none of them).
+    pub reach: Option<String>,
+    /// When to keep a place at a relay: `auto`, `always` or `never`.
+    pub relay: Option<String>,
+    /// Multiaddrs at which this node is reached from outside, where it cannot know itself.
+    pub external: Option<Vec<String>>,
+    /// With how many members to stay connected.
+    pub max_peers: Option<usize>,
     /// Most connections at once.
     pub max_connections: Option<u32>,
     /// No new connection while the process holds more memory than this, in MiB.
@@ -92,6 +103,10 @@ pub struct Settings {
     pub roles: Option<u32>,
     /// Whether to look for nodes on the local network.
     pub mdns: bool,
+    /// How the node is reached from outside its own network.
+    pub reach: ReachSettings,
+    /// With how many members to stay connected.
+    pub max_peers: usize,
     /// Most connections at once.
     pub connections_max: u32,
     /// No new connection while the process holds more memory than this, in bytes.
@@ -114,6 +129,10 @@ impl Config {
             listen: own.listen.or(machine.listen),
             mdns: own.mdns.or(machine.mdns),
             seeds: machine.seeds.into_iter().chain(own.seeds).collect(),
+            reach: own.reach.or(machine.reach),
+            relay: own.relay.or(machine.relay),
+            external: own.external.or(machine.external),
+            max_peers: own.max_peers.or(machine.max_peers),
             max_connections: own.max_connections.or(machine.max_connections),
             max_memory_mib: own.max_memory_mib.or(machine.max_memory_mib),
             store: own.store.or(machine.store),
@@ -197,6 +216,8 @@ impl Settings {
             seeds,
             roles,
             mdns: !up.no_mdns && config.mdns.unwrap_or(true),
+            reach: parse_reach(config)?,
+            max_peers: config.max_peers.unwrap_or(MAX_PEERS).max(1),
             connections_max: config.max_connections.unwrap_or(512),
             memory_max_bytes: config.max_memory_mib.unwrap_or(1_024) << 20,
             store: store.as_deref().map(EngineKind::parse).transpose()?,
@@ -206,6 +227,32 @@ impl Settings {
                 .saturating_mul(1 << 20),
         })
     }
+}
+
+/// Reads how the node is reached, or says which words there are.
+fn parse_reach(config: &Config) -> Result<ReachSettings, Problem> {
+    let wrong = |key: &str, word: &str, hint: &str| {
+        let message = format!("`{key}` cannot be `{word}`");
+        Problem::new("bad_config", 2, message, format!("give {hint}"))
+    };
+    let internet = match config.reach.as_deref() {
+        None | Some("internet") => true,
+        Some("lan") => false,
+        Some(word) => return Err(wrong("reach", word, "internet or lan")),
+    };
+    let relay = match config.relay.as_deref() {
+        None | Some("auto") => RelayUse::Auto,
+        Some("always") => RelayUse::Always,
+        Some("never") => RelayUse::Never,
+        Some(word) => return Err(wrong("relay", word, "auto, always or never")),
+    };
+    Ok(ReachSettings {
+        internet,
+        // Known once the node has its certificate.
+        serve: false,
+        relay,
+        external: config.external.clone().unwrap_or_default(),
+    })
 }
 
 /// All interfaces, QUIC first, TCP beside it.
@@ -281,6 +328,33 @@ mod tests {
             settings.seeds,
             ["/dnsaddr/us.example", "/dnsaddr/eu.example"]
         );
+    }
+
+    #[test]
+    fn reach_is_internet_unless_a_file_says_otherwise() {
+        let read = |text: &str| {
+            let config: Config = toml::from_str(text).expect("good");
+            Settings::resolve(&Up::default(), &config)
+        };
+        let open = read("").expect("good");
+        assert_eq!(
+            (true, RelayUse::Auto),
+            (open.reach.internet, open.reach.relay)
+        );
+        assert_eq!(MAX_PEERS, open.max_peers);
+        let shut = read("reach = 'lan'\nrelay = 'never'\nmax_peers = 8").expect("good");
+        assert_eq!(
+            (false, RelayUse::Never),
+            (shut.reach.internet, shut.reach.relay)
+        );
+        assert_eq!(8, shut.max_peers);
+        for bad in ["reach = 'moon'", "relay = 'sometimes'"] {
+            assert_eq!(
+                "bad_config",
+                read(bad).expect_err("no such word").code,
+                "{bad}"
+            );
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The doctor: looks at what usually goes wrong, and says what to do.
 
-use crate::api::{Finding, Problem};
+use crate::api::{Finding, Problem, Status};
 use crate::memory::Memory;
 use crate::names;
 use crate::store::{EngineKind, Pace};
@@ -29,6 +29,7 @@ impl Memory {
             ),
             (up, n) => finding("peers", "ok", &format!("{up} of {n} other members connected"), ""),
         });
+        findings.push(reach(&status));
         let skewed = inner.observed.skews();
         let far = skewed
             .values()
@@ -128,6 +129,33 @@ fn disk(engine: EngineKind, pace: Pace) -> Vec<Finding> {
         )
     };
     vec![kept, speed]
+}
+
+fn reach(status: &Status) -> Finding {
+    let (external, relays) = (status.external.len(), status.relays.len());
+    if status.roles.iter().any(|role| role == "seed") && external == 0 {
+        let advice = "newcomers and hidden nodes dial it: see that they can, or name an address with external";
+        return finding("reach", "ok", "this node is a seed", advice);
+    }
+    let hidden = "nothing proves that others can dial this node";
+    match (external, relays) {
+        (0, 0) if status.peers.is_empty() => {
+            finding("reach", "ok", "nobody is connected who could tell", "")
+        }
+        (0, 0) => finding(
+            "reach",
+            "ok",
+            hidden,
+            "on a LAN that is no matter; else open its port, or see relay and external in docs/operations.md",
+        ),
+        (0, n) => finding(
+            "reach",
+            "ok",
+            &format!("reached through {n} relays"),
+            "open its port for a direct way",
+        ),
+        (n, _) => finding("reach", "ok", &format!("{n} addresses proved or given"), ""),
+    }
 }
 
 fn certificate(view: &View) -> Finding {

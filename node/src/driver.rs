@@ -326,6 +326,10 @@ impl Driver {
                     bytes: frame,
                 });
             }
+            NetEvent::Rtt { peer, rtt } => {
+                let peer = NodeId(peer);
+                self.handle(Input::Distance { peer, rtt });
+            }
             NetEvent::Listening { .. } | NetEvent::Refused { .. } | NetEvent::Trouble(_) => {}
         }
     }
@@ -395,10 +399,7 @@ impl Driver {
             }
             Output::Event(event) => {
                 let view = self.view();
-                let learnt = self.rigging.observer.on_event(event, &view, jobs);
-                if let Some(known) = learnt {
-                    self.tell_net(known).await;
-                }
+                self.rigging.observer.on_event(event, &view, jobs);
             }
         }
     }

@@ -13,6 +13,7 @@ pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod discovery;
 mod doctor;
 pub mod driver;
 pub mod graph;
@@ -22,6 +23,7 @@ pub mod keys;
 pub mod memory;
 pub mod moment;
 pub mod names;
+pub mod neighbours;
 pub mod net;
 pub mod observer;
 pub mod recall;
@@ -43,6 +45,7 @@ use crate::memory::{Inner, Memory};
 use crate::net::{MeshSettings, NetCommand, NetEvent, NetHandle};
 use crate::observer::{Observed, Observer};
 use crate::store::{NodeStore, Room};
+use aquifer_protocol::certificate::role;
 use aquifer_protocol::{HiveId, Keys, Member, OpenReplica, Replica};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -97,8 +100,18 @@ pub async fn start(up: Up) -> Result<Node, Problem> {
         stop: stop.clone(),
     };
     let seeds = member::seeds(&home, &settings, &plan)?;
-    let meshes = member::meshes(&plan);
-    let net = start_net(&keys, &settings, &admission, (seeds, meshes), channels).await?;
+    let check = discovery::check(plan.hive(), clock.clone());
+    let directory = net::DirectorySettings {
+        hive: discovery::short(&plan.hive()),
+        region: plan.region().top().to_string(),
+        check,
+    };
+    let places = Places {
+        seeds,
+        meshes: member::meshes(&plan),
+        directory,
+    };
+    let net = start_net(&keys, &settings, &admission, places, channels).await?;
     let me = match plan.join(&home, &net_commands).await {
         Ok(me) => me,
         Err(problem) => {
@@ -120,7 +133,7 @@ pub async fn start(up: Up) -> Result<Node, Problem> {
     let room = Room::of(&home, settings.disk_reserve_bytes, health.clone());
     let engine = opened.store.kind();
     let open = {
-        let clock = clock.clone();
+        let (keys, clock) = (keys.clone(), clock.clone());
         move |store, me: &Member| open_replica(&keys, me, store, &clock)
     };
     let replica = open(opened.store, &me)?;
@@ -132,10 +145,8 @@ pub async fn start(up: Up) -> Result<Node, Problem> {
         observed: observed.clone(),
         indexer: indexer.clone(),
     };
-    for (node, _) in view.law.members() {
-        if let Some(known) = observer::known(&view, node) {
-            let _ = net_commands.send(known).await;
-        }
+    if me.grant().roles & role::SEED != 0 {
+        let _ = net_commands.send(NetCommand::Serve).await;
     }
     let rigging = Rigging {
         replica,
@@ -153,7 +164,7 @@ pub async fn start(up: Up) -> Result<Node, Problem> {
     let memory = Memory::new(Inner {
         helm: helm.clone(),
         indexer,
-        observed,
+        observed: observed.clone(),
         health,
         engine,
         home: home.clone(),
@@ -172,6 +183,20 @@ pub async fn start(up: Up) -> Result<Node, Problem> {
             .answer_calls(called, up.tap.clone(), stop.clone()),
     );
     member::announce(&helm, &me, net.listening(), clock.now()).await?;
+    tokio::spawn(neighbours::keep(neighbours::Keeper {
+        helm: helm.clone(),
+        observed: observed.clone(),
+        net: net_commands.clone(),
+        max_peers: settings.max_peers,
+        stop: stop.clone(),
+    }));
+    tokio::spawn(discovery::keep(discovery::Finder {
+        keys,
+        helm: helm.clone(),
+        observed,
+        net: net_commands.clone(),
+        stop: stop.clone(),
+    }));
     tokio::spawn(member::keep_renewed(
         home.clone(),
         helm.clone(),
@@ -245,11 +270,18 @@ struct NetChannels {
     stop: CancellationToken,
 }
 
+/// Where a node looks for others, and where it meets them.
+struct Places {
+    seeds: Vec<String>,
+    meshes: Vec<MeshSettings>,
+    directory: net::DirectorySettings,
+}
+
 async fn start_net(
     keys: &Keys,
     settings: &Settings,
     admission: &Admission,
-    (seeds, meshes): (Vec<String>, Vec<MeshSettings>),
+    places: Places,
     channels: NetChannels,
 ) -> Result<NetHandle, Problem> {
     // A port that nobody asked for by name may be another one if it is taken.
@@ -261,13 +293,16 @@ async fn start_net(
     let settings = net::NetSettings {
         secret: keys.secret(),
         listen,
-        seeds,
+        seeds: places.seeds,
         mdns: settings.mdns,
-        meshes,
+        meshes: places.meshes,
         agent_version: concat!("aquifer/", env!("CARGO_PKG_VERSION")).to_owned(),
         connections_max: settings.connections_max,
-        per_peer_max: 2,
+        // One more than two nodes that dial each other at once make, for a dial back or a circuit.
+        per_peer_max: 4,
         memory_max_bytes: Some(settings.memory_max_bytes),
+        directory: Some(places.directory),
+        reach: settings.reach.clone(),
     };
     let (judge, read) = (admission.judge(), Admission::read_answer());
     net::start(

@@ -16,9 +16,12 @@ mod asks;
 mod behaviour;
 mod calls;
 mod dialing;
+mod directory;
 mod gated;
 mod gossip;
+mod reach;
 mod report;
+mod scope;
 mod streams;
 mod task;
 #[cfg(test)]
@@ -41,6 +44,8 @@ pub use calls::{
     ANSWER_BYTES_MAX, CALL_PATIENCE_MAX, CALLS_MAX, CallPeer, Called, QUESTION_BYTES_MAX,
 };
 pub use dialing::ADDRESSES_PER_PEER_MAX;
+pub use directory::{CheckEntry, DirectorySettings, ENTRY_LIFE_MAX, Errand, GoodEntry, Shared};
+pub use reach::{ReachSettings, RelayUse};
 pub use report::{MeshLine, NetSnapshot, PeerLine};
 pub use streams::{FRAME_BYTES_MAX, QUEUE_BYTES_MAX, QUEUE_FRAMES_MAX, ReadFrame};
 
@@ -67,6 +72,10 @@ pub struct NetSettings {
     pub per_peer_max: u32,
     /// No new connection while the process holds more memory than this, bytes.
     pub memory_max_bytes: Option<usize>,
+    /// The directories, if the node takes part in them.
+    pub directory: Option<DirectorySettings>,
+    /// How the node is reached from outside its own network.
+    pub reach: ReachSettings,
 }
 
 /// One regional mesh.
@@ -100,6 +109,8 @@ pub struct Judgement {
     /// What the peer is inside of, with us: names of regions that both certificates lie in, from
     /// the top down. What is regional is offered to it only in these.
     pub domains: Vec<String>,
+    /// It is a seed: one inside our region may relay for us and prove our addresses.
+    pub seed: bool,
 }
 
 /// How the node judges strangers: the key the transport authenticated, and the request. Called on
@@ -179,6 +190,10 @@ pub enum NetCommand {
         /// The peer.
         peer: NodeKey,
     },
+    /// We are a seed from now on: relay and dial back for others.
+    Serve,
+    /// Do something in the directories.
+    Directory(Errand),
     /// Report the present state.
     Snapshot {
         /// Where the report goes.
@@ -223,6 +238,13 @@ pub enum NetEvent {
         ticket: u64,
         /// The bytes.
         frame: Bytes,
+    },
+    /// The smoothed round trip to a peer has changed by more than a fifth, or is first known.
+    Rtt {
+        /// The peer.
+        peer: NodeKey,
+        /// The round trip.
+        rtt: Duration,
     },
     /// A peer refused us or was refused.
     Refused {
@@ -399,7 +421,7 @@ impl fmt::Debug for NetHandle {
 /// `StartNet`: an address that is malformed, in use or refused, or transports that cannot be made.
 /// Nothing is left running then.
 pub async fn start(
-    settings: NetSettings,
+    mut settings: NetSettings,
     judge: Judge,
     read_answer: ReadAnswer,
     commands: mpsc::Receiver<NetCommand>,
@@ -411,7 +433,9 @@ pub async fn start(
     let keypair = translate::keypair(settings.secret);
     let local = keypair.public().to_peer_id();
     let key = translate::key_of(&local).expect("our own identity is Ed25519");
-    let (swarm, control) = behaviour::swarm(&keypair, &settings).map_err(StartNet::Transport)?;
+    let scope = scope::Scope::of(listen.iter().chain(&seeds));
+    let (swarm, control) =
+        behaviour::swarm(&keypair, &settings, scope).map_err(StartNet::Transport)?;
     let verdicts = task::Verdicts { judge, read_answer };
     let meshes = gossip::Meshes::new(&settings.meshes);
     let wires = task::Wires {
@@ -428,6 +452,11 @@ pub async fn start(
         seeds,
         strangers_max,
     );
+    let ledger = settings.directory.take().map(|directory| {
+        directory::ledger::Ledger::new(local, directory.region, directory.check, scope)
+    });
+    task.keep_books(ledger, scope);
+    task.mind_reach(&settings.reach)?;
     task.listen(&listen).await?;
     let listen = task.listening().to_vec();
     Ok(NetHandle {
@@ -446,6 +475,11 @@ pub fn peer_name(key: &NodeKey) -> Option<String> {
 /// The node key an address names in its last `/p2p` part, if it names one.
 pub fn key_in(addr: &str) -> Option<NodeKey> {
     translate::key_of(&translate::peer_in(&addr.parse().ok()?)?)
+}
+
+/// The relay an address leads through, if it leads through one.
+pub fn relay_in(addr: &str) -> Option<NodeKey> {
+    scope::relay_of(&addr.parse().ok()?)
 }
 
 fn parse_all(addrs: &[String]) -> Result<Vec<Multiaddr>, StartNet> {

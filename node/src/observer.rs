@@ -7,7 +7,7 @@ use crate::api::Happening;
 use crate::clock::Clock;
 use crate::indexer::{Indexer, Job};
 use crate::names;
-use crate::net::{NetCommand, NetEvent};
+use crate::net::NetEvent;
 use crate::view::View;
 use aquifer_protocol::{Denial, Event, Kind, NodeId, RecordId, Time, TopicId};
 use std::collections::BTreeMap;
@@ -24,6 +24,8 @@ pub struct Observed {
     tallies: Arc<Mutex<Tallies>>,
     happenings: broadcast::Sender<Happening>,
     agreed: watch::Sender<u64>,
+    /// Counts what discovery and the choice of neighbours want to look at.
+    stirs: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -45,6 +47,7 @@ impl Default for Observed {
             tallies: Arc::default(),
             happenings: broadcast::Sender::new(HAPPENINGS),
             agreed: watch::Sender::new(0),
+            stirs: watch::Sender::new(0),
         }
     }
 }
@@ -58,6 +61,15 @@ impl Observed {
     /// Rises with every agreement.
     pub fn agreements(&self) -> watch::Receiver<u64> {
         self.agreed.subscribe()
+    }
+
+    /// Rises when peers come or go, members are learnt, or our addresses change.
+    pub fn stirs(&self) -> watch::Receiver<u64> {
+        self.stirs.subscribe()
+    }
+
+    fn stir(&self) {
+        self.stirs.send_modify(|count| *count += 1);
     }
 
     /// When `peer` last agreed with us on `topic`, if it is up.
@@ -181,6 +193,12 @@ pub(crate) struct Observer {
 
 impl Observer {
     pub(crate) fn on_net(&self, event: &NetEvent, clock: &Clock) {
+        if matches!(
+            event,
+            NetEvent::Up { .. } | NetEvent::Down { .. } | NetEvent::Listening { .. }
+        ) {
+            self.observed.stir();
+        }
         match event {
             NetEvent::Up { peer, addr } => {
                 let node = NodeId(*peer);
@@ -216,31 +234,18 @@ impl Observer {
                 self.observed.count("net_troubles", "");
             }
             NetEvent::Listening { addr } => info!(target: "aquifer::net::listening", %addr),
-            NetEvent::Frame { .. } | NetEvent::Gossip { .. } => {}
+            NetEvent::Frame { .. } | NetEvent::Gossip { .. } | NetEvent::Rtt { .. } => {}
         }
     }
 
-    /// Takes an event in: what is left for the index to do is added to `jobs`, and promised. Returns
-    /// what the network should know, if it brought a member's addresses.
-    pub(crate) fn on_event(
-        &self,
-        event: Event,
-        view: &Arc<View>,
-        jobs: &mut Vec<Job>,
-    ) -> Option<NetCommand> {
+    /// Takes an event in: what is left for the index to do is added to `jobs`, and promised.
+    pub(crate) fn on_event(&self, event: Event, view: &Arc<View>, jobs: &mut Vec<Job>) {
         let (seen, before) = (&self.observed, jobs.len());
-        let known = self.take(event, view, jobs, seen);
+        self.take(event, view, jobs, seen);
         self.indexer.promise(jobs.len() - before);
-        known
     }
 
-    fn take(
-        &self,
-        event: Event,
-        view: &Arc<View>,
-        jobs: &mut Vec<Job>,
-        seen: &Observed,
-    ) -> Option<NetCommand> {
+    fn take(&self, event: Event, view: &Arc<View>, jobs: &mut Vec<Job>, seen: &Observed) {
         match event {
             Event::Accepted { record, from } => {
                 let header = record.header();
@@ -314,7 +319,7 @@ impl Observer {
             }
             Event::MemberLearnt { node } => {
                 info!(target: "aquifer::member::learnt", node = %names::node(&node));
-                return known(view, &node);
+                seen.stir();
             }
             Event::InSync { topic, peer } => {
                 debug!(target: "aquifer::sync::agreed", topic = ?topic, peer = ?peer);
@@ -336,7 +341,6 @@ impl Observer {
                 seen.tallies().skews.insert(peer, ahead_ms);
             }
         }
-        None
     }
 
     fn index(
@@ -391,16 +395,4 @@ impl Observer {
             let _ = self.observed.happenings.send(happening());
         }
     }
-}
-
-/// Where a member says it listens, for the network.
-pub(crate) fn known(view: &View, node: &NodeId) -> Option<NetCommand> {
-    if *node == view.me.node() {
-        return None;
-    }
-    let addrs = view.law.member(node)?.manifest.addresses.clone();
-    Some(NetCommand::Know {
-        peer: node.0,
-        addrs,
-    })
 }

@@ -1,8 +1,9 @@
 //! Real nodes on loopback: join, write, recall, law, restart.
 
 use aquifer_node::Up;
-use aquifer_node::api::{Forget, PolicyView, Recall, Remember};
+use aquifer_node::api::{Forget, PolicyView, Recall, Remember, Tried};
 use aquifer_node::driver::{Passing, Tap};
+use aquifer_protocol::Keys;
 use aquifer_tests::fleet::{Fleet, files_with, until};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -269,4 +270,66 @@ async fn bad_tickets_and_bad_laws_are_refused_with_their_codes() {
         .await
         .expect_err("too long");
     assert!(refused.message.contains("49152"), "{}", refused.message);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_and_the_holders_of_an_open_topic_are_found_and_of_a_restricted_one_nobody_is_told()
+{
+    let fleet = Fleet::default();
+    let a = fleet.founds("a", "eu").await;
+    let b = fleet.joins("b", &a, "eu/fr").await;
+    let status = a.memory().status().await.expect("runs");
+    until("the node is found", async || {
+        b.memory().find(&status.node_id).await.is_ok()
+    })
+    .await;
+    let found = b.memory().find(&status.node_id).await.expect("found");
+    assert_eq!(
+        ("node", status.node_id.as_str()),
+        (found.kind.as_str(), found.nodes[0].node.as_str())
+    );
+
+    let open = PolicyView::default();
+    a.memory()
+        .topic_create("open", open)
+        .await
+        .expect("creates");
+    a.creates("hr", &["eu"]).await;
+    until(
+        "the region's directory lists a holder of the open topic",
+        async || {
+            let found = b.memory().find("open").await;
+            found.is_ok_and(|found| {
+                let listed = |tried: &&Tried| tried.step == "directory of the region";
+                let step = found.tried.iter().find(listed).expect("it was asked");
+                step.outcome.ends_with(" found") && step.outcome != "0 found"
+            })
+        },
+    )
+    .await;
+    let found = b.memory().find("hr").await.expect("its members are known");
+    assert!(
+        found.tried[1].outcome.contains("restricted"),
+        "{:?}",
+        found.tried
+    );
+
+    let nobody = names::node(&NodeId(Keys::from_secret(&[9; 32]).public()));
+    let missing = b.memory().find(&nobody).await.expect_err("nobody");
+    assert_eq!(("not_found", 3), (missing.code.as_str(), missing.exit));
+    assert!(
+        missing.message.contains("directory of the hive"),
+        "{}",
+        missing.message
+    );
+
+    b.stops().await;
+    until(
+        "the founder knows who is away, and since when",
+        async || {
+            let away = a.memory().status().await.expect("runs").away;
+            away.len() == 1 && away[0].last_seen.is_some()
+        },
+    )
+    .await;
 }

@@ -3,7 +3,7 @@
 use aquifer_node::Up;
 use aquifer_node::api::{Coverage, Ping, PolicyView, Recall, Recalled};
 use aquifer_node::ask::{Answer, Question, Sought};
-use aquifer_node::driver::Tap;
+use aquifer_node::driver::{Passing, Tap};
 use aquifer_protocol::{NodeId, TopicId};
 use aquifer_tests::fleet::{Fleet, Runner, files_with, until};
 use std::collections::BTreeMap;
@@ -263,7 +263,10 @@ async fn an_asker_outside_the_law_gets_the_rule_and_no_byte() {
     let fleet = Fleet::default();
     let seen: Arc<Mutex<BTreeMap<NodeId, (usize, usize)>>> = Arc::default();
     let counts = seen.clone();
-    let tap = Tap::new(move |to, bytes| {
+    let tap = Tap::new(move |passing, bytes| {
+        let Passing::Sent { to } = passing else {
+            return;
+        };
         let holds = bytes
             .windows(canary.len())
             .any(|window| window == canary.as_bytes());

@@ -110,6 +110,15 @@ pub struct Status {
     pub listen: Vec<String>,
     /// Connected and admitted peers.
     pub peers: Vec<PeerView>,
+    /// Members that are not connected, and when each last was.
+    #[serde(default)]
+    pub away: Vec<NodeName>,
+    /// Addresses at which this node is proved to be reached from outside.
+    #[serde(default)]
+    pub external: Vec<String>,
+    /// Relays at which it keeps a place, because nobody could dial it else.
+    #[serde(default)]
+    pub relays: Vec<String>,
     /// Known topics.
     pub topics: Vec<TopicView>,
     /// Memories held here.
@@ -155,9 +164,12 @@ pub struct PeerView {
     pub node: String,
     /// Its certified region.
     pub region: String,
+    /// The regions that it and this node lie in, from the top down.
+    #[serde(default)]
+    pub domains: Vec<String>,
     /// The address of the connection.
     pub addr: String,
-    /// Round trip in milliseconds, once measured.
+    /// Smoothed round trip in milliseconds, once measured.
     pub rtt_ms: Option<f64>,
     /// Bytes received from it.
     pub bytes_in: u64,
@@ -210,4 +222,37 @@ pub struct Invited {
     pub topics: Option<Vec<String>>,
     /// When it lapses.
     pub expires_at: u64,
+}
+
+/// What was looked for, and what was found.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Found {
+    /// `node`, or `topic` where its holders were looked for.
+    pub kind: String,
+    /// The nodes found. A hint: only a node that is dialled and shows its certificate is one.
+    pub nodes: Vec<FoundNode>,
+    /// The steps tried, in order.
+    pub tried: Vec<Tried>,
+}
+
+/// One node found.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct FoundNode {
+    /// Its peer id.
+    pub node: String,
+    /// Its certified region; `?` if it is not known here.
+    pub region: String,
+    /// Which step found it.
+    pub via: String,
+    /// Where it is said to listen: multiaddrs.
+    pub addresses: Vec<String>,
+}
+
+/// One step of a search.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Tried {
+    /// Where was looked.
+    pub step: String,
+    /// What came of it.
+    pub outcome: String,
 }

@@ -45,6 +45,27 @@ pub(super) struct WatchFlags {
     topic: Option<String>,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct FindFlags {
+    /// A node's peer id, or a topic
+    what: String,
+}
+
+pub(super) async fn find(context: &Context, flags: FindFlags) -> Result<Answer, Problem> {
+    let found = context.client.find(&flags.what).await?;
+    let paint = context.output.paint();
+    let mut human = String::new();
+    for node in &found.nodes {
+        let via = paint.dim(&format!("{} · {}", node.region, node.via));
+        human += &format!("{} {via}\n", node.node);
+        for addr in &node.addresses {
+            human += &format!("  {addr}\n");
+        }
+    }
+    let ids: Vec<String> = found.nodes.iter().map(|node| node.node.clone()).collect();
+    Ok(Answer::new(&found, human).ids(ids))
+}
+
 pub(super) async fn status(context: &Context, flags: &StatusFlags) -> Result<Answer, Problem> {
     if flags.check {
         return doctor(context).await;
@@ -76,6 +97,8 @@ pub(super) fn shown(paint: Paint, status: &Status) -> String {
         ("roles", status.roles.join(", ")),
         ("api", format!("http://{}", status.api)),
         ("listen", status.listen.join("\n             ")),
+        ("external", status.external.join("\n             ")),
+        ("relays", status.relays.join("\n             ")),
         (
             "memories",
             format!("{} in {} topics", status.memories, status.topics.len()),
@@ -125,6 +148,14 @@ pub(super) fn shown(paint: Paint, status: &Status) -> String {
     let count = status.peers.len();
     out += &format!("\n{count} {}\n", plural(count, "peer"));
     out += &table(paint, &status.peers);
+    for away in &status.away {
+        let seen = away.last_seen.map_or_else(
+            || "not met since this node started".to_owned(),
+            |at| format!("last seen {}", ago(at)),
+        );
+        let line = format!("{} in {}: away, {seen}", short(&away.node), away.region);
+        out += &format!("{}\n", paint.dim(&line));
+    }
     out
 }
 

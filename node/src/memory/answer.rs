@@ -183,7 +183,7 @@ impl Memory {
             node: NodeId(line.key),
             region: view.region_of(&NodeId(line.key)),
             rtt_us: line.rtt_ms.map(|ms| (ms * 1_000.0) as u64),
-            relayed: super::swarm::is_relayed(&line.addr),
+            relayed: line.relayed,
         });
         Answer::Peers(told.collect())
     }

@@ -294,6 +294,13 @@ impl Memory {
                 .map(str::to_owned)
                 .collect(),
             api,
+            away: self.away(&view, &net),
+            external: net.external,
+            relays: net
+                .relays
+                .iter()
+                .map(|key| names::node(&NodeId(*key)))
+                .collect(),
             listen: net.listen,
             peers,
             topics,
@@ -313,6 +320,22 @@ impl Memory {
             denials: self.inner.observed.denials(),
             home: self.inner.home.path().display().to_string(),
         })
+    }
+
+    /// Members that are not connected, and when each last was.
+    fn away(&self, view: &View, net: &NetSnapshot) -> Vec<NodeName> {
+        let me = view.me.node();
+        let up = |node: &NodeId| {
+            net.peers
+                .iter()
+                .any(|line| line.admitted && line.key == node.0)
+        };
+        let away = view
+            .law
+            .members()
+            .map(|(node, _)| node)
+            .filter(|node| **node != me && !up(node));
+        away.map(|node| self.name_node(node)).collect()
     }
 
     pub(crate) async fn net(&self) -> Result<NetSnapshot, Problem> {

@@ -58,12 +58,11 @@ impl Memory {
         }
         let mut sorted = rtts_ms.clone();
         sorted.sort_by(f64::total_cmp);
-        let addr = line.map(|line| line.addr.clone()).unwrap_or_default();
         Ok(Pinged {
             node: names::node(&node),
             region: self.region_of_peer(&view, &node),
-            path: path(&addr).to_owned(),
-            addr,
+            path: path(line.is_some_and(|line| line.relayed)).to_owned(),
+            addr: line.map(|line| line.addr.clone()).unwrap_or_default(),
             sent: count,
             answered: sorted.len(),
             min_ms: sorted[0],
@@ -93,6 +92,7 @@ impl Memory {
             PeerView {
                 node: names::node(node),
                 region: known.member.region().to_string(),
+                domains: Vec::new(),
                 addr: known
                     .manifest
                     .addresses
@@ -149,6 +149,7 @@ impl Memory {
         PeerView {
             node: names::node(&node),
             region: self.region_of_peer(view, &node),
+            domains: line.domains.clone(),
             addr: line.addr.clone(),
             rtt_ms: line.rtt_ms,
             bytes_in: line.bytes_in,
@@ -156,7 +157,7 @@ impl Memory {
             dropped: line.dropped,
             up: true,
             roles: member.as_ref().map(roles_of).unwrap_or_default(),
-            relayed: Some(is_relayed(&line.addr)),
+            relayed: Some(line.relayed),
             last_seen: None,
             agrees: named(agrees),
             differs: named(differs),
@@ -178,7 +179,7 @@ impl Memory {
                 node: NodeId(line.key),
                 region: self.region_of_peer(&view, &NodeId(line.key)),
                 rtt_us: line.rtt_ms.map(|ms| (ms * 1_000.0) as u64),
-                relayed: is_relayed(&line.addr),
+                relayed: line.relayed,
             })
             .collect();
         let mut calls = JoinSet::new();
@@ -292,17 +293,8 @@ impl Memory {
     }
 }
 
-/// Whether a connection to this address goes through a relay.
-pub(super) fn is_relayed(addr: &str) -> bool {
-    addr.contains("/p2p-circuit")
-}
-
-fn path(addr: &str) -> &'static str {
-    if is_relayed(addr) {
-        "relayed"
-    } else {
-        "direct"
-    }
+fn path(relayed: bool) -> &'static str {
+    if relayed { "relayed" } else { "direct" }
 }
 
 fn link(a: &NodeId, b: &NodeId, relayed: bool) -> GraphLink {

@@ -6,13 +6,17 @@
 //! once are up once. Strangers are on a short lead: fifteen seconds, eight requests, and the oldest
 //! makes room when too many wait. Verdicts themselves come from the node; libp2p is told by `task`.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use libp2p::core::ConnectedPoint;
 use libp2p::swarm::ConnectionId;
-use libp2p::{PeerId, Stream};
+use libp2p::{Multiaddr, PeerId, Stream};
 use tokio::time::Instant;
 
 use super::streams::{Meter, Reader, Streams, Writer};
@@ -30,6 +34,10 @@ const REQUESTS_WINDOW: Duration = Duration::from_secs(60);
 
 /// Times a hello is sent again after a failure, until the next connection or the next `SetHello`.
 const HELLO_RETRIES_MAX: u32 = 3;
+
+/// A direct connection that has lasted this long makes a relayed one, and a second one that we made
+/// later, superfluous; the second stays as long again, for what it was made for.
+const SETTLED: Duration = Duration::from_secs(5);
 
 /// Pings in a row that may fail before the connection is taken for dead.
 const PINGS_MISSED_MAX: u32 = 2;
@@ -64,17 +72,49 @@ pub(super) struct Peer {
     parked: Option<Stream>,
     meter: Arc<Meter>,
     rtt: Option<Duration>,
+    rtt_told: Option<Duration>,
     domains: Vec<String>,
+    seed: bool,
 }
 
 /// One connection of a peer.
 struct Link {
     id: ConnectionId,
-    addr: String,
-    inbound: bool,
+    end: End,
+    surplus: bool,
     since: Instant,
     attached: bool,
     pings_missed: u32,
+}
+
+/// The far end of a connection.
+pub(super) struct End {
+    addr: String,
+    inbound: bool,
+    relayed: bool,
+}
+
+impl End {
+    /// The far end of `point`.
+    pub(super) fn of(point: &ConnectedPoint) -> Self {
+        // Of a relayed connection that others made, only our own side names the relay.
+        let addr = match point {
+            ConnectedPoint::Listener { local_addr, .. } if point.is_relayed() => local_addr,
+            _ => point.get_remote_address(),
+        };
+        Self {
+            addr: addr.to_string(),
+            inbound: point.is_listener(),
+            relayed: point.is_relayed(),
+        }
+    }
+}
+
+impl Link {
+    /// Admitted and direct, for long enough that a later one is not its twin.
+    fn is_settled(&self, now: Instant) -> bool {
+        self.attached && !self.end.relayed && now.duration_since(self.since) >= SETTLED
+    }
 }
 
 /// Frames flow between us and the peer.
@@ -99,16 +139,19 @@ impl Peers {
         peer: PeerId,
         key: NodeKey,
         id: ConnectionId,
-        (addr, inbound): (String, bool),
+        end: End,
         now: Instant,
     ) {
         let entry = self.map.entry(peer).or_insert_with(|| Peer::new(key, now));
         entry.hello_due = true;
         entry.hello_retries = 0;
+        // A dial back, mostly: whoever made it closes it.
+        let surplus =
+            !end.inbound && !end.relayed && entry.links.iter().any(|link| link.is_settled(now));
         entry.links.push(Link {
             id,
-            addr,
-            inbound,
+            end,
+            surplus,
             since: now,
             attached: false,
             pings_missed: 0,
@@ -125,7 +168,7 @@ impl Peers {
         now: Instant,
     ) -> Vec<ConnectionId> {
         let links = self.map.get(peer).map_or(&[][..], |entry| &entry.links);
-        if !links.iter().any(|link| link.id == by && link.inbound) {
+        if !links.iter().any(|link| link.id == by && link.end.inbound) {
             return Vec::new();
         }
         let is_old = |link: &&Link| link.id != by && now.duration_since(link.since) > DIALS_MEET;
@@ -171,6 +214,24 @@ impl Peers {
         self.map.keys().copied().collect()
     }
 
+    /// Every connected peer.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&PeerId, &Peer)> {
+        self.map.iter()
+    }
+
+    /// Connections that a settled direct one has made superfluous.
+    pub(super) fn spare(&self, now: Instant) -> Vec<ConnectionId> {
+        let settled = |peer: &&Peer| peer.links.iter().any(|link| link.is_settled(now));
+        let spare = |link: &&Link| {
+            let old = now.duration_since(link.since) >= SETTLED;
+            link.end.relayed || (link.surplus && old)
+        };
+        let peers = self.map.values().filter(settled);
+        peers
+            .flat_map(|peer| peer.links.iter().filter(spare).map(|link| link.id))
+            .collect()
+    }
+
     /// Every connected peer, to change.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&PeerId, &mut Peer)> {
         self.map.iter_mut()
@@ -183,7 +244,13 @@ impl Peers {
         if !(entry.ours && entry.theirs) || entry.session.is_some() || entry.expelled {
             return None;
         }
-        let addr = entry.links.iter().find(|link| link.attached)?.addr.clone();
+        let addr = entry
+            .links
+            .iter()
+            .find(|link| link.attached)?
+            .end
+            .addr
+            .clone();
         self.sessions += 1;
         let id = self.sessions;
         let writer = streams.writer(peer, entry.meter.clone());
@@ -222,7 +289,7 @@ impl Peers {
     pub(super) fn waiting(&self) -> (usize, Option<ConnectionId>) {
         let oldest = self
             .strangers()
-            .filter(|(_, _, link)| link.inbound)
+            .filter(|(_, _, link)| link.end.inbound)
             .min_by_key(|(_, _, link)| link.since)
             .map(|(_, _, link)| link.id);
         (self.strangers().count(), oldest)
@@ -261,7 +328,9 @@ impl Peer {
             parked: None,
             meter: Arc::default(),
             rtt: None,
+            rtt_told: None,
             domains: Vec::new(),
+            seed: false,
         }
     }
 
@@ -285,9 +354,10 @@ impl Peer {
     }
 
     /// Our verdict is yes, for every connection it has now, and this is what it is inside of.
-    pub(super) fn admit(&mut self, domains: Vec<String>) {
+    pub(super) fn admit(&mut self, domains: Vec<String>, seed: bool) {
         self.ours = true;
         self.domains = domains;
+        self.seed = seed;
         for link in &mut self.links {
             link.attached = true;
         }
@@ -298,9 +368,32 @@ impl Peer {
         &self.domains
     }
 
+    /// Whether it is a seed, by our last yes.
+    pub(super) fn is_seed(&self) -> bool {
+        self.seed
+    }
+
+    /// Whether an admitted connection leads to it without a relay.
+    pub(super) fn is_direct(&self) -> bool {
+        self.links
+            .iter()
+            .any(|link| self.admits(link) && !link.end.relayed)
+    }
+
+    /// The last measured round trip.
+    pub(super) fn rtt(&self) -> Option<Duration> {
+        self.rtt
+    }
+
     /// Its verdict on us is yes.
     pub(super) fn admitted_us(&mut self) {
         self.theirs = true;
+    }
+
+    /// Where we reached it, on connections that we made.
+    pub(super) fn dialled(&self) -> impl Iterator<Item = Multiaddr> {
+        let ours = self.links.iter().filter(|link| !link.end.inbound);
+        ours.filter_map(|link| link.end.addr.parse().ok())
     }
 
     /// Whether both verdicts are yes.
@@ -348,12 +441,25 @@ impl Peer {
         };
         match rtt {
             Some(rtt) => {
-                self.rtt = Some(rtt);
+                // Smoothed as TCP does (RFC 6298): an eighth of each new measurement.
+                self.rtt = Some(self.rtt.map_or(rtt, |old| old - old / 8 + rtt / 8));
                 link.pings_missed = 0;
             }
             None => link.pings_missed += 1,
         }
         link.pings_missed >= PINGS_MISSED_MAX
+    }
+
+    /// The smoothed round trip of a peer that is up, if it is news: first known, or a fifth off what
+    /// was last told.
+    pub(super) fn rtt_news(&mut self) -> Option<Duration> {
+        let rtt = self.rtt.filter(|_| self.is_up())?;
+        let near = |told: Duration| rtt.abs_diff(told) <= told / 5;
+        if self.rtt_told.is_some_and(near) {
+            return None;
+        }
+        self.rtt_told = Some(rtt);
+        self.rtt_told
     }
 
     /// Why a connection was not admitted in time.
@@ -370,13 +476,15 @@ impl Peer {
         let link = self
             .links
             .iter()
-            .find(|link| self.admits(link))
+            .filter(|link| self.admits(link))
+            .min_by_key(|link| link.end.relayed)
             .or_else(|| self.links.first())?;
         Some(PeerLine {
             key: self.key,
-            addr: link.addr.clone(),
+            addr: link.end.addr.clone(),
             rtt_ms: self.rtt.map(|rtt| rtt.as_secs_f64() * 1000.0),
-            inbound: link.inbound,
+            inbound: link.end.inbound,
+            relayed: link.end.relayed,
             admitted: self.is_up(),
             domains: self.domains().to_vec(),
             queued: self.writer().map_or(0, Writer::queued),
@@ -384,110 +492,5 @@ impl Peer {
             bytes_in: self.meter.bytes_in.load(Ordering::Relaxed),
             bytes_out: self.meter.bytes_out.load(Ordering::Relaxed),
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::net::translate;
-
-    fn peer() -> (PeerId, NodeKey) {
-        let id = translate::keypair([1; 32]).public().to_peer_id();
-        (id, translate::key_of(&id).expect("ed25519"))
-    }
-
-    fn link(number: usize) -> ConnectionId {
-        ConnectionId::new_unchecked(number)
-    }
-
-    fn end() -> (String, bool) {
-        ("/ip4/127.0.0.1/tcp/1".to_owned(), true)
-    }
-
-    #[tokio::test]
-    async fn a_session_begins_once_and_ends_with_the_last_admitted_connection() {
-        let streams = Streams::new(libp2p_stream::Behaviour::new().new_control());
-        let (id, key) = peer();
-        let now = Instant::now();
-        let mut peers = Peers::default();
-        peers.join(id, key, link(1), end(), now);
-        peers.join(id, key, link(2), end(), now);
-        peers.get_mut(&id).expect("joined").admit(Vec::new());
-        assert!(
-            peers.settle(id, &streams).is_none(),
-            "one verdict is not enough"
-        );
-        peers.get_mut(&id).expect("joined").admitted_us();
-        assert!(peers.settle(id, &streams).is_some());
-        assert!(peers.settle(id, &streams).is_none(), "up once");
-
-        peers.join(id, key, link(3), end(), now);
-        assert!(matches!(peers.leave(&id, link(1)), Left::Quietly));
-        assert!(
-            matches!(peers.leave(&id, link(2)), Left::Down(_)),
-            "the third is a stranger"
-        );
-        assert!(matches!(peers.leave(&id, link(3)), Left::Quietly));
-        assert!(peers.get(&id).is_none());
-    }
-
-    #[tokio::test]
-    async fn a_peer_that_comes_in_again_supersedes_what_it_has_forgotten() {
-        let (id, key) = peer();
-        let now = Instant::now();
-        let late = now + DIALS_MEET + Duration::from_millis(1);
-        let outbound = || (end().0, false);
-        let mut peers = Peers::default();
-        peers.join(id, key, link(1), end(), now);
-        peers.join(id, key, link(2), outbound(), now);
-        assert!(peers.superseded(&id, link(2), late).is_empty(), "our dial");
-        assert!(peers.superseded(&id, link(1), now).is_empty(), "at once");
-        peers.join(id, key, link(3), end(), late);
-        assert_eq!(vec![link(1), link(2)], peers.superseded(&id, link(3), late));
-        assert!(matches!(peers.leave(&id, link(1)), Left::Quietly));
-        assert!(matches!(peers.leave(&id, link(2)), Left::Quietly));
-        assert!(peers.superseded(&id, link(3), late).is_empty());
-    }
-
-    #[tokio::test]
-    async fn a_stranger_has_eight_requests_and_fifteen_seconds() {
-        let (id, key) = peer();
-        let now = Instant::now();
-        let mut peers = Peers::default();
-        peers.join(id, key, link(1), end(), now);
-        let stranger = peers.get_mut(&id).expect("joined");
-        for _ in 0..STRANGER_REQUESTS_MAX {
-            assert!(stranger.may_ask(now));
-        }
-        assert!(
-            !stranger.may_ask(now + REQUESTS_WINDOW),
-            "and time does not refill it"
-        );
-        assert!(
-            peers
-                .overdue(now + GRACE - Duration::from_millis(1))
-                .is_empty()
-        );
-        assert_eq!(vec![(id, link(1))], peers.overdue(now + GRACE));
-        assert_eq!((1, Some(link(1))), peers.waiting());
-    }
-
-    #[tokio::test]
-    async fn an_expelled_peer_is_not_heard_until_it_reconnects() {
-        let streams = Streams::new(libp2p_stream::Behaviour::new().new_control());
-        let (id, key) = peer();
-        let now = Instant::now();
-        let mut peers = Peers::default();
-        peers.join(id, key, link(1), end(), now);
-        let entry = peers.get_mut(&id).expect("joined");
-        entry.admit(Vec::new());
-        entry.admitted_us();
-        peers.settle(id, &streams);
-        let entry = peers.get_mut(&id).expect("joined");
-        assert!(entry.expel());
-        assert!(!entry.may_ask(now));
-        entry.admit(Vec::new());
-        assert!(peers.settle(id, &streams).is_none());
     }
 }

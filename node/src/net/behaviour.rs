@@ -19,11 +19,14 @@ use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::{self, NetworkBehaviour};
 use libp2p::{
     PeerId, Swarm, Transport, dns, identify, mdns, memory_connection_limits, noise, ping, quic,
-    tcp, yamux,
+    relay, tcp, yamux,
 };
 
+use super::directory::Directory;
 use super::gated::Gated;
 use super::gossip::{self, Gossip, MESHES_MAX, Slot};
+use super::reach::Reach;
+use super::scope::Scope;
 use super::{NetSettings, admit, calls};
 
 /// Receive windows of one QUIC connection. A stream's window is smaller than the connection's, so
@@ -31,12 +34,13 @@ use super::{NetSettings, admit, calls};
 const CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 const STREAM_WINDOW_BYTES: u32 = 512 * 1024;
 
-/// Streams one peer may have open on one connection. An honest peer uses about six.
-const STREAMS_MAX: usize = 32;
+/// Streams one peer may have open on one connection. An honest peer uses about a dozen, and one
+/// for each circuit where we relay for it or it for us.
+const STREAMS_MAX: usize = 64;
 
 /// A silent QUIC connection ends after this time, and is kept from silence by this beat.
-const IDLE_TIMEOUT_MS: u32 = 30_000;
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
+const IDLE_TIMEOUT_MS: u32 = 15_000;
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// Longer than the grace of `admission`, so that a stranger is closed by rule, not by accident.
 const IDLE_CONNECTION_TIMEOUT: Duration = Duration::from_secs(20);
@@ -44,8 +48,10 @@ const IDLE_CONNECTION_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time for TCP and its upgrades; QUIC has its own handshake timeout of 5 s.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 
-const PING_EVERY: Duration = Duration::from_secs(10);
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// With two misses allowed, a peer that has vanished is known dead within half a minute whatever
+/// the transport; QUIC's own idle timeout is quicker.
+const PING_EVERY: Duration = Duration::from_secs(5);
+const PING_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// Handshakes in progress, per direction.
 const PENDING_MAX: u32 = 128;
@@ -68,6 +74,8 @@ pub(super) struct Behaviour {
     mesh_0: Slot,
     mesh_1: Slot,
     mesh_2: Slot,
+    pub(super) directory: Directory,
+    pub(super) reach: Reach,
 }
 
 impl Behaviour {
@@ -85,6 +93,8 @@ impl Behaviour {
     /// Its verdict on us is yes too: all that it may see may speak to it.
     pub(super) fn open(&mut self, peer: PeerId) {
         self.sync.open(peer);
+        self.directory.open(peer);
+        self.reach.open(peer);
         self.ask.open(peer);
         for slot in 0..MESHES_MAX {
             if let Some(mesh) = self.slot(slot) {
@@ -96,6 +106,8 @@ impl Behaviour {
     /// Nothing that stands behind the gate is for this peer any more.
     pub(super) fn revoke(&mut self, peer: PeerId) {
         self.sync.revoke(peer);
+        self.directory.revoke(peer);
+        self.reach.revoke(peer);
         self.ask.revoke(peer);
         for slot in 0..MESHES_MAX {
             if let Some(mesh) = self.slot(slot) {
@@ -128,6 +140,7 @@ const _: () = assert!(MESHES_MAX == 3, "one field for each mesh");
 pub(super) fn swarm(
     keypair: &Keypair,
     settings: &NetSettings,
+    scope: Scope,
 ) -> io::Result<(Swarm<Behaviour>, libp2p_stream::Control)> {
     let local = keypair.public().to_peer_id();
     let stream = libp2p_stream::Behaviour::new();
@@ -137,6 +150,7 @@ pub(super) fn swarm(
         let made = meshes.next().map(gossip::behaviour).transpose()?;
         Ok(made.map(Gated::new).into())
     };
+    let (reach, circuits) = Reach::new(local, &settings.reach);
     let behaviour = Behaviour {
         limits: connection_limits::Behaviour::new(limits(settings)),
         memory: settings
@@ -162,13 +176,15 @@ pub(super) fn swarm(
         mesh_0: mesh()?,
         mesh_1: mesh()?,
         mesh_2: mesh()?,
+        directory: Directory::new(local, settings.directory.as_ref(), scope),
+        reach,
     };
     let config = swarm::Config::with_tokio_executor()
         .with_idle_connection_timeout(IDLE_CONNECTION_TIMEOUT)
         .with_max_negotiating_inbound_streams(STREAMS_MAX)
         .with_smart_dial();
     Ok((
-        Swarm::new(transport(keypair)?, behaviour, local, config),
+        Swarm::new(transport(keypair, circuits)?, behaviour, local, config),
         control,
     ))
 }
@@ -191,7 +207,10 @@ fn neighbours(wanted: bool, local: PeerId) -> io::Result<Option<mdns::tokio::Beh
         .transpose()
 }
 
-fn transport(keypair: &Keypair) -> io::Result<Boxed<(PeerId, StreamMuxerBox)>> {
+fn transport(
+    keypair: &Keypair,
+    circuits: Option<relay::client::Transport>,
+) -> io::Result<Boxed<(PeerId, StreamMuxerBox)>> {
     // A machine without a resolver still has addresses: names fail there, nothing else does.
     let named = match dns::tokio::Transport::system(wires(keypair)?) {
         Ok(transport) => transport,
@@ -206,7 +225,31 @@ fn transport(keypair: &Keypair) -> io::Result<Boxed<(PeerId, StreamMuxerBox)>> {
         dns::Error::Transport(error) => error,
         other => io::Error::other(other),
     };
-    Ok(named.map_err(plain).boxed())
+    let direct = named.map_err(plain).boxed();
+    let Some(circuits) = circuits else {
+        return Ok(direct);
+    };
+    // A relay carries bytes: both ends authenticate and encrypt to each other through it.
+    let relayed = circuits
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise::Config::new(keypair).map_err(io::Error::other)?)
+        .multiplex(muxer())
+        .timeout(UPGRADE_TIMEOUT)
+        .map_err(io::Error::other);
+    // The relayed one first: it takes only addresses that name a relay.
+    Ok(OrTransport::new(relayed, direct)
+        .map(|either, _| match either {
+            Either::Left((peer, connection)) => (peer, StreamMuxerBox::new(connection)),
+            Either::Right((peer, connection)) => (peer, connection),
+        })
+        .map_err(|either| either.into_inner())
+        .boxed())
+}
+
+fn muxer() -> yamux::Config {
+    let mut muxer = yamux::Config::default();
+    muxer.set_max_num_streams(STREAMS_MAX);
+    muxer
 }
 
 /// QUIC, and TCP beside it.
@@ -222,12 +265,10 @@ fn wires(keypair: &Keypair) -> io::Result<Boxed<(PeerId, StreamMuxerBox)>> {
         other => io::Error::other(other),
     });
 
-    let mut muxer = yamux::Config::default();
-    muxer.set_max_num_streams(STREAMS_MAX);
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
         .upgrade(Version::V1Lazy)
         .authenticate(noise::Config::new(keypair).map_err(io::Error::other)?)
-        .multiplex(muxer)
+        .multiplex(muxer())
         .timeout(UPGRADE_TIMEOUT)
         .map_err(io::Error::other);
 

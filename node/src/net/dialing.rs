@@ -2,8 +2,12 @@
 //!
 //! Three kinds of target: seeds (addresses from the command line, with or without a peer id),
 //! members (addresses the node was told to keep connected to) and neighbours (found by mDNS). Each
-//! has one attempt counter with exponential backoff and jitter, 1 s to 60 s, which only an
-//! admitted connection resets: a peer that connects and then refuses us is not hammered. A
+//! has one attempt counter with exponential backoff and jitter. For the first minute after it was
+//! lost (or first tried) a target is dialled at least every five seconds, then ever more rarely, down
+//! to once a minute. Only an admitted connection resets the counter: a peer that connects and then
+//! refuses us is not hammered. But when the world around us has changed (an address of ours came or
+//! went, or the first peer for long was admitted) everyone who is waited for is tried again at once,
+//! spread over a few seconds, so that a healed partition needs no restart and no luck. A
 //! connected peer is never dialled again; a seed whose name hides its peer id is matched by the
 //! peer last met there. Time is an argument; nothing here touches a socket.
 
@@ -28,9 +32,16 @@ const NEIGHBOURS_MAX: usize = 256;
 /// Dials in flight at one time.
 const DIALS_MAX: usize = 16;
 
-/// The pause before attempt n is drawn from the upper half of `FIRST * 2^n`, up to `LONGEST`.
+/// The pause before attempt n is drawn from the upper half of `FIRST * 2^n`, up to `SHORT` while
+/// the target has been sought for less than `HASTE`, up to `LONGEST` afterwards.
 const PAUSE_FIRST: Duration = Duration::from_secs(2);
+const PAUSE_SHORT: Duration = Duration::from_secs(5);
 const PAUSE_LONGEST: Duration = Duration::from_secs(60);
+const HASTE: Duration = Duration::from_secs(60);
+
+/// After a change of the world, all are tried again within `SPREAD`, and that at most once in `CALM`.
+const SPREAD: Duration = Duration::from_secs(3);
+const CALM: Duration = Duration::from_secs(30);
 
 /// Something to dial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,6 +54,8 @@ enum Target {
 #[derive(Debug)]
 struct Attempt {
     failures: u32,
+    /// Since when it is sought.
+    since: Instant,
     not_before: Instant,
     in_flight: Option<ConnectionId>,
 }
@@ -65,6 +78,8 @@ pub(super) struct Dialing {
     in_flight: HashMap<ConnectionId, Target>,
     chance: RandomState,
     draws: u64,
+    /// When everyone was last tried again at once.
+    stirred: Option<Instant>,
 }
 
 impl Dialing {
@@ -86,6 +101,7 @@ impl Dialing {
             in_flight: HashMap::new(),
             chance: RandomState::new(),
             draws: 0,
+            stirred: None,
         }
     }
 
@@ -101,6 +117,11 @@ impl Dialing {
                 .entry(Target::Peer(peer))
                 .or_insert_with(|| Attempt::due(now));
         }
+    }
+
+    /// Where `peer` says it listens, if the node was told.
+    pub(super) fn addresses_of(&self, peer: &PeerId) -> Vec<Multiaddr> {
+        self.members.get(peer).cloned().unwrap_or_default()
     }
 
     /// mDNS saw `peer` at this address.
@@ -149,6 +170,23 @@ impl Dialing {
             .count()
     }
 
+    /// Peers whose dials have failed so far, and how often in a row.
+    pub(super) fn failing(&self) -> Vec<(PeerId, u32)> {
+        let failed = |(target, attempt): (&Target, &Attempt)| match target {
+            // The dial under way is counted as failed until it succeeds.
+            Target::Peer(peer) => {
+                let under_way = u32::from(attempt.in_flight.is_some());
+                Some((*peer, attempt.failures.saturating_sub(under_way)))
+            }
+            Target::Seed(_) => None,
+        };
+        self.attempts
+            .iter()
+            .filter_map(failed)
+            .filter(|(_, failures)| *failures > 0)
+            .collect()
+    }
+
     /// The dials to make now. Each is counted as a failure until `admitted` says otherwise.
     pub(super) fn due(
         &mut self,
@@ -179,11 +217,11 @@ impl Dialing {
 
     fn start(&mut self, target: Target, now: Instant) -> DialOpts {
         let opts = self.options(target);
-        let failures = self
+        let (failures, since) = self
             .attempts
             .get(&target)
-            .map_or(0, |attempt| attempt.failures);
-        let pause = self.pause(failures);
+            .map_or((0, now), |attempt| (attempt.failures, attempt.since));
+        let pause = self.pause(failures, now.duration_since(since));
         if let Some(attempt) = self.attempts.get_mut(&target) {
             attempt.failures = failures.saturating_add(1);
             attempt.not_before = now + pause;
@@ -218,12 +256,51 @@ impl Dialing {
     }
 
     /// From the upper half of the doubled pause, so that a crowd of nodes spreads out.
-    fn pause(&mut self, failures: u32) -> Duration {
-        let whole = PAUSE_LONGEST.min(PAUSE_FIRST * (1 << failures.min(5)));
-        let half = whole / 2;
+    fn pause(&mut self, failures: u32, sought: Duration) -> Duration {
+        let longest = if sought < HASTE {
+            PAUSE_SHORT
+        } else {
+            PAUSE_LONGEST
+        };
+        let whole = longest.min(PAUSE_FIRST * (1 << failures.min(5)));
+        whole / 2 + self.draw(whole / 2)
+    }
+
+    /// Any time up to `most`.
+    fn draw(&mut self, most: Duration) -> Duration {
         self.draws += 1;
-        let millis = u64::try_from(half.as_millis()).expect("a minute fits");
-        half + Duration::from_millis(self.chance.hash_one(self.draws) % (millis + 1))
+        let millis = u64::try_from(most.as_millis()).expect("a minute fits");
+        Duration::from_millis(self.chance.hash_one(self.draws) % (millis + 1))
+    }
+
+    /// The world around us has changed: whoever is waited for is tried again soon.
+    pub(super) fn world_changed(&mut self, now: Instant) {
+        if self.stirred.is_some_and(|at| now.duration_since(at) < CALM) {
+            return;
+        }
+        self.stirred = Some(now);
+        let targets: Vec<Target> = self.attempts.keys().copied().collect();
+        for target in targets {
+            let soon = now + self.draw(SPREAD);
+            if let Some(attempt) = self.attempts.get_mut(&target) {
+                attempt.failures = attempt.failures.min(1);
+                attempt.since = now;
+                attempt.not_before = attempt.not_before.min(soon);
+            }
+        }
+    }
+
+    /// `peer` was lost: from now on it is sought.
+    pub(super) fn vanished(&mut self, peer: PeerId, now: Instant) {
+        for (target, attempt) in &mut self.attempts {
+            let leads_there = match target {
+                Target::Peer(known) => *known == peer,
+                Target::Seed(at) => self.seeds[*at].peer == Some(peer),
+            };
+            if leads_there {
+                attempt.since = now;
+            }
+        }
     }
 
     /// A dial of ours failed.
@@ -271,6 +348,7 @@ impl Attempt {
     fn due(now: Instant) -> Self {
         Self {
             failures: 0,
+            since: now,
             not_before: now,
             in_flight: None,
         }
@@ -314,18 +392,45 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_dead_seed_is_tried_again_ever_more_rarely_from_one_second_to_a_minute() {
+    async fn a_dead_seed_is_tried_every_few_seconds_for_a_minute_and_then_ever_more_rarely() {
+        let began = Instant::now();
+        let mut now = began;
+        let mut dialing = Dialing::new(vec![addr(1)], now);
+        let slack = Duration::from_millis(100);
+        let mut pauses = Vec::new();
+        while now < began + 6 * HASTE {
+            let sought = now - began;
+            let pause = fail_once(&mut dialing, &mut now);
+            let longest = if sought < HASTE {
+                PAUSE_SHORT
+            } else {
+                PAUSE_LONGEST
+            };
+            assert!(pause <= longest + slack, "after {sought:?}: {pause:?}");
+            pauses.push(pause);
+        }
+        let last = pauses.last().expect("many");
+        assert!(*last >= PAUSE_LONGEST / 2, "{last:?}");
+    }
+
+    #[tokio::test]
+    async fn a_change_of_the_world_tries_everyone_again_soon_but_not_all_the_time() {
         let mut now = Instant::now();
         let mut dialing = Dialing::new(vec![addr(1)], now);
-        let pauses: Vec<Duration> = (0..9).map(|_| fail_once(&mut dialing, &mut now)).collect();
-        let slack = Duration::from_millis(100);
-        for (at, pause) in pauses.iter().enumerate() {
-            let whole = PAUSE_LONGEST.min(PAUSE_FIRST * (1 << at.min(5)));
-            assert!(
-                *pause >= whole / 2 && *pause <= whole + slack,
-                "attempt {at}: {pause:?}"
-            );
+        for _ in 0..30 {
+            fail_once(&mut dialing, &mut now);
         }
+        let dials = dialing.due(now, nobody);
+        dialing.failed(dials[0].connection_id(), false);
+        dialing.world_changed(now);
+        assert_eq!(1, dialing.due(now + SPREAD, nobody).len());
+        let until = dialing.attempts[&Target::Seed(0)].not_before;
+        dialing.world_changed(now + SPREAD);
+        assert_eq!(
+            until,
+            dialing.attempts[&Target::Seed(0)].not_before,
+            "it was just stirred"
+        );
     }
 
     #[tokio::test]

@@ -17,8 +17,9 @@ mod handler;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use libp2p::core::transport::PortUse;
 use libp2p::core::{ConnectedPoint, Endpoint};
@@ -29,7 +30,13 @@ use libp2p::swarm::{
 };
 use libp2p::{Multiaddr, PeerId};
 
+use super::dialing::ADDRESSES_PER_PEER_MAX;
+use super::scope::Scope;
 use handler::{GatedHandler, Order};
+
+/// Addresses of ours that peers may claim, in this time.
+const CANDIDATES_MAX: usize = 64;
+const CANDIDATES_EVERY: Duration = Duration::from_secs(3_600);
 
 /// A behaviour seen by admitted peers only.
 pub(super) struct Gated<B: NetworkBehaviour> {
@@ -37,6 +44,10 @@ pub(super) struct Gated<B: NetworkBehaviour> {
     links: HashMap<ConnectionId, Link>,
     orders: VecDeque<(PeerId, ConnectionId, Order<THandler<B>>)>,
     waker: Option<Waker>,
+    /// Where `B` may have us dial.
+    scope: Option<Scope>,
+    /// Addresses that peers claim to see us at, as far as `B` was told of them, and since when.
+    candidates: (HashSet<Multiaddr>, Instant),
 }
 
 /// What the gate knows of one connection.
@@ -89,7 +100,21 @@ impl<B: NetworkBehaviour> Gated<B> {
             links: HashMap::new(),
             orders: VecDeque::new(),
             waker: None,
+            scope: None,
+            candidates: (HashSet::new(), Instant::now()),
         }
+    }
+
+    /// Of the addresses at which `B` wants peers dialled, keeps those in `scope`: it may have them
+    /// from others.
+    pub(super) fn within(mut self, scope: Scope) -> Self {
+        self.scope = Some(scope);
+        self
+    }
+
+    /// What is behind the gate.
+    pub(super) fn inner(&mut self) -> &mut B {
+        &mut self.inner
     }
 
     /// Our verdict on the peer is yes: offer it `B`'s protocols on every connection it has now.
@@ -170,6 +195,17 @@ impl<B: NetworkBehaviour> Gated<B> {
         &mut self.inner
     }
 
+    /// Whether `B` may hear that somebody claims to see us at `addr`. Strangers may claim what they
+    /// like and stock behaviours forget nothing, so there is room for few in an hour.
+    fn hears_of(&mut self, addr: &Multiaddr) -> bool {
+        let (heard, since) = &mut self.candidates;
+        if since.elapsed() >= CANDIDATES_EVERY {
+            heard.clear();
+            *since = Instant::now();
+        }
+        heard.contains(addr) || (heard.len() < CANDIDATES_MAX && heard.insert(addr.clone()))
+    }
+
     /// Connections of the peer that `B` knows of.
     fn count(&self, peer: &PeerId) -> usize {
         self.links
@@ -245,8 +281,14 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Gated<B> {
         addresses: &[Multiaddr],
         role: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
-        self.inner
-            .handle_pending_outbound_connection(id, peer, addresses, role)
+        let mut found = self
+            .inner
+            .handle_pending_outbound_connection(id, peer, addresses, role)?;
+        if let Some(scope) = self.scope {
+            found.retain(|addr| scope.allows(addr));
+            found.truncate(ADDRESSES_PER_PEER_MAX);
+        }
+        Ok(found)
     }
 
     fn handle_established_outbound_connection(
@@ -302,6 +344,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Gated<B> {
                 self.links.remove(&failure.connection_id);
                 self.inner.on_swarm_event(FromSwarm::ListenFailure(failure));
             }
+            FromSwarm::NewExternalAddrCandidate(claim) if !self.hears_of(claim.addr) => {}
             other => self.inner.on_swarm_event(other),
         }
     }

@@ -13,13 +13,23 @@ pub struct NetSnapshot {
     pub peers: Vec<PeerLine>,
     /// Members and neighbours that are dialled when they are not connected.
     pub peers_known: usize,
+    /// Of these, those that could not be dialled, and how often in a row.
+    pub failing: Vec<(NodeKey, u32)>,
     /// Connections that are not admitted (yet).
     pub strangers: usize,
     /// Frames dropped because their peer was not up.
     pub dropped_not_up: u64,
     /// Incoming connections that a limit or a failed handshake ended.
     pub incoming_failed: u64,
-    /// How many peers each mesh has on its busiest shard, and what it has let fall.
+    /// Entries and provider records kept in the directories.
+    pub directory_kept: usize,
+    /// Entries and provider records that others wanted kept, and that were bad or too many.
+    pub directory_refused: u64,
+    /// Addresses at which we are proved to be reached, or said to be by the operator.
+    pub external: Vec<String>,
+    /// Relays at which we keep a place.
+    pub relays: Vec<NodeKey>,
+    /// The meshes this node takes part in.
     pub meshes: Vec<MeshLine>,
 }
 
@@ -51,8 +61,10 @@ pub struct PeerLine {
     pub key: NodeKey,
     /// Its end of the connection, an admitted one if there is one.
     pub addr: String,
-    /// Last measured round trip, milliseconds.
+    /// Smoothed round trip, milliseconds.
     pub rtt_ms: Option<f64>,
+    /// Whether the connection leads through a relay.
+    pub relayed: bool,
     /// Whether it dialled us.
     pub inbound: bool,
     /// Whether frames may flow.

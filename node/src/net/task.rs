@@ -10,10 +10,12 @@
 //! What libp2p reports is translated in `task/observe.rs`; binding is in `task/listening.rs`.
 
 mod calling;
+mod errands;
 mod listening;
 mod meshes;
 mod observe;
 mod outbox;
+mod reaching;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -32,7 +34,10 @@ use super::asks::{Asks, Question};
 use super::behaviour::Behaviour;
 use super::calls::Calls;
 use super::dialing::Dialing;
+use super::directory::ledger::Ledger;
 use super::gossip::Meshes;
+use super::reach::standing::Standing;
+use super::scope::Scope;
 use super::streams::{Heard, Streams};
 use super::{
     ADMIT_BYTES_MAX, AskPeer, Judge, NetCommand, NetEvent, NetSnapshot, NodeKey, ReadAnswer,
@@ -81,6 +86,9 @@ pub(super) struct Task {
     strangers_max: usize,
     dropped_not_up: u64,
     incoming_failed: u64,
+    ledger: Option<Ledger>,
+    scope: Scope,
+    standing: Standing,
 }
 
 impl Task {
@@ -93,6 +101,7 @@ impl Task {
         seeds: Vec<Multiaddr>,
         strangers_max: usize,
     ) -> Self {
+        let (standing, scope) = reaching::unknown();
         Self {
             swarm,
             streams: Streams::new(control),
@@ -111,6 +120,9 @@ impl Task {
             strangers_max,
             dropped_not_up: 0,
             incoming_failed: 0,
+            ledger: None,
+            scope,
+            standing,
         }
     }
 
@@ -199,6 +211,8 @@ impl Task {
             } => self.call(&to, request, patience, reply),
             NetCommand::AnswerCalls { node } => self.calls.answered_by(node),
             NetCommand::Expel { peer } => self.expel(&peer),
+            NetCommand::Serve => self.serve(),
+            NetCommand::Directory(errand) => self.run_errand(errand),
             NetCommand::Snapshot { reply } => {
                 let _ = reply.send(self.snapshot());
             }
@@ -266,6 +280,7 @@ impl Task {
         }
         if peer != *self.swarm.local_peer_id() {
             self.dialing.know(peer, parsed, Instant::now());
+            self.list_peer(peer);
         }
     }
 
@@ -368,6 +383,7 @@ impl Task {
         for peer in owed {
             self.greet(peer);
         }
+        self.beat_reach(now);
     }
 
     fn snapshot(&mut self) -> NetSnapshot {
@@ -375,10 +391,24 @@ impl Task {
             listen: self.listen.clone(),
             peers: self.peers.lines(),
             peers_known: self.dialing.peers_known(),
+            failing: self.failing(),
             strangers: self.peers.waiting().0,
             dropped_not_up: self.dropped_not_up,
             incoming_failed: self.incoming_failed,
             meshes: self.mesh_lines(),
+            directory_kept: self.swarm.behaviour_mut().directory.kept(),
+            external: self
+                .standing
+                .addresses()
+                .iter()
+                .map(Multiaddr::to_string)
+                .collect(),
+            relays: self
+                .standing
+                .relays()
+                .filter_map(translate::key_of)
+                .collect(),
+            directory_refused: self.ledger.as_ref().map_or(0, |ledger| ledger.refused),
         }
     }
 }

@@ -3,11 +3,13 @@
 //! A wait ends only by the event it waits for; `PATIENCE` merely turns a hang into a failure.
 
 mod calling;
+mod directory;
 mod hostile;
 mod lasting;
 mod load;
 mod meeting;
 mod meshes;
+mod reach;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -53,15 +55,17 @@ fn settings(name: u8, listen: &str, seeds: &[&str]) -> NetSettings {
         connections_max: 64,
         per_peer_max: 3,
         memory_max_bytes: None,
+        directory: None,
+        reach: ReachSettings::default(),
     }
 }
 
-/// Admits whoever says "friend", unless `strict`; redeems invites without admitting. A "foreigner"
-/// is admitted too, and is inside of nothing.
+/// Admits whoever says "friend" (inside eu) or "foreigner" (elsewhere), unless `strict`; redeems invites without admitting.
 fn judge(strict: Arc<AtomicBool>, turned_away: Arc<AtomicUsize>) -> Judge {
     Box::new(move |_, request| {
-        let foreign = request == b"foreigner";
-        let friend = (request == b"friend" || foreign) && !strict.load(Ordering::SeqCst);
+        let known = matches!(request, b"friend" | b"seed" | b"foreigner");
+        let friend = known && !strict.load(Ordering::SeqCst);
+        let domains = (request != b"foreigner").then(|| "eu".to_owned());
         let answer = match request.strip_prefix(b"invite ") {
             Some(code) => [b"certificate for ", code].concat(),
             None if friend => b"welcome".to_vec(),
@@ -73,11 +77,9 @@ fn judge(strict: Arc<AtomicBool>, turned_away: Arc<AtomicUsize>) -> Judge {
         Judgement {
             admit: friend,
             answer,
-            domains: if foreign {
-                vec![]
-            } else {
-                vec!["eu".to_owned()]
-            },
+            domains: domains.into_iter().collect(),
+            // A foreigner may well be a seed, of its own region.
+            seed: matches!(request, b"seed" | b"foreigner"),
         }
     })
 }
@@ -157,11 +159,15 @@ impl Side {
         .await;
     }
 
+    /// The next event, round trips left out: they come when they come.
     async fn event(&mut self) -> NetEvent {
-        timeout(PATIENCE, self.events.recv())
-            .await
-            .expect("no hang")
-            .expect("the network runs")
+        loop {
+            let event = timeout(PATIENCE, self.events.recv());
+            match event.await.expect("no hang").expect("the network runs") {
+                NetEvent::Rtt { .. } => {}
+                other => return other,
+            }
+        }
     }
 
     /// Waits for the event that `wanted` picks, passing over others.

@@ -50,6 +50,7 @@ pub(super) fn routes() -> (Router<App>, String) {
         .routes(routes!(operations::graph))
         .routes(routes!(operations::graph_page))
         .routes(routes!(operations::ping))
+        .routes(routes!(operations::find))
         .routes(routes!(operations::doctor))
         .routes(routes!(operations::invite))
         .routes(routes!(operations::events))
@@ -156,6 +157,7 @@ mod tests {
         "get /v1/doctor",
         "get /v1/events",
         "get /v1/export",
+        "get /v1/find",
         "get /v1/graph",
         "get /v1/mcp/stream",
         "get /v1/memories",

@@ -2,7 +2,9 @@
 
 use super::App;
 use super::problem::{Body, ProblemDetails, Refusal};
-use crate::api::{Finding, Graph, Happening, Invite, Invited, PeerView, Ping, Pinged, Status};
+use crate::api::{
+    Finding, Found, Graph, Happening, Invite, Invited, PeerView, Ping, Pinged, Status,
+};
 use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
@@ -61,6 +63,26 @@ pub(super) async fn ping(
     Body(request): Body<Ping>,
 ) -> Result<Json<Pinged>, Refusal> {
     Ok(Json(app.memory.ping(request).await?))
+}
+
+/// What to look for.
+#[derive(Deserialize)]
+pub(super) struct What {
+    what: String,
+}
+
+/// Where a node listens, or who holds a topic: peers, manifests, then the directories.
+#[utoipa::path(get, path = "/v1/find", tag = "node", params(
+    ("what" = String, Query, description = "A node's peer id, or a topic whose holders are wanted"),
+), responses(
+    (status = 200, body = Found),
+    (status = "default", body = ProblemDetails, content_type = "application/problem+json"),
+))]
+pub(super) async fn find(
+    State(app): State<App>,
+    Query(What { what }): Query<What>,
+) -> Result<Json<Found>, Refusal> {
+    Ok(Json(app.memory.find(&what).await?))
 }
 
 /// What is wrong, if anything, and what to do about it.

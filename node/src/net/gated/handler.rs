@@ -4,6 +4,7 @@
 //! It obeys the orders of `Gated` and keeps no verdicts of its own. An empty handler offers no
 //! protocol at all, so a stranger's attempt fails in negotiation, before any of our code runs.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::iter::Flatten;
 use std::option;
@@ -11,9 +12,11 @@ use std::task::{Context, Poll};
 
 use libp2p::swarm::handler::{
     ConnectionEvent, FullyNegotiatedInbound, InboundUpgradeSend, ListenUpgradeError,
-    UpgradeInfoSend,
+    ProtocolSupport, ProtocolsChange, UpgradeInfoSend,
 };
-use libp2p::swarm::{ConnectionHandler, ConnectionHandlerEvent, Stream, SubstreamProtocol};
+use libp2p::swarm::{
+    ConnectionHandler, ConnectionHandlerEvent, Stream, StreamProtocol, SubstreamProtocol,
+};
 
 /// What the gate tells a connection's handler.
 pub(in crate::net) enum Order<H: ConnectionHandler> {
@@ -42,6 +45,10 @@ impl<H: ConnectionHandler> fmt::Debug for Order<H> {
 pub(in crate::net) struct GatedHandler<H> {
     inner: Option<H>,
     open: bool,
+    /// What the peer was found to speak before the inner handler was there to hear it.
+    missed: HashSet<StreamProtocol>,
+    /// What to report again, so that it hears it now: first as gone, then as there.
+    replay: Vec<ProtocolSupport>,
 }
 
 impl<H> GatedHandler<H> {
@@ -50,6 +57,8 @@ impl<H> GatedHandler<H> {
         Self {
             inner: None,
             open: false,
+            missed: HashSet::new(),
+            replay: Vec::new(),
         }
     }
 }
@@ -79,7 +88,14 @@ impl<H: ConnectionHandler> ConnectionHandler for GatedHandler<H> {
 
     fn on_behaviour_event(&mut self, order: Order<H>) {
         match order {
-            Order::Attach(handler) => self.inner = Some(*handler),
+            Order::Attach(handler) => {
+                self.inner = Some(*handler);
+                let missed = std::mem::take(&mut self.missed);
+                if !missed.is_empty() {
+                    let added = ProtocolSupport::Added(missed.clone());
+                    self.replay = vec![added, ProtocolSupport::Removed(missed)];
+                }
+            }
             Order::Open => self.open = true,
             Order::Revoke => *self = Self::empty(),
             Order::Inner(event) => {
@@ -96,9 +112,12 @@ impl<H: ConnectionHandler> ConnectionHandler for GatedHandler<H> {
     ) -> Poll<
         ConnectionHandlerEvent<Self::OutboundProtocol, Self::OutboundOpenInfo, Self::ToBehaviour>,
     > {
-        match &mut self.inner {
-            Some(inner) if self.open => inner.poll(cx),
-            _ => Poll::Pending,
+        let Some(inner) = self.inner.as_mut().filter(|_| self.open) else {
+            return Poll::Pending;
+        };
+        match self.replay.pop() {
+            Some(support) => Poll::Ready(ConnectionHandlerEvent::ReportRemoteProtocols(support)),
+            None => inner.poll(cx),
         }
     }
 
@@ -119,7 +138,20 @@ impl<H: ConnectionHandler> ConnectionHandler for GatedHandler<H> {
             Self::OutboundOpenInfo,
         >,
     ) {
-        let Some(inner) = &mut self.inner else { return };
+        let Some(inner) = &mut self.inner else {
+            match event {
+                ConnectionEvent::RemoteProtocolsChange(ProtocolsChange::Added(protocols)) => {
+                    self.missed.extend(protocols.cloned());
+                }
+                ConnectionEvent::RemoteProtocolsChange(ProtocolsChange::Removed(protocols)) => {
+                    for protocol in protocols {
+                        self.missed.remove(protocol);
+                    }
+                }
+                _ => {}
+            }
+            return;
+        };
         let event = match event {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol, info }) => {
                 let Some(info) = info else { return };

@@ -8,7 +8,7 @@ use libp2p::{Multiaddr, PeerId, mdns, ping};
 use tokio::time::Instant;
 
 use super::Task;
-use crate::net::admission::Left;
+use crate::net::admission::{End, Left, Peer};
 use crate::net::behaviour::BehaviourEvent;
 use crate::net::{NetEvent, Trouble, admit, translate};
 
@@ -23,6 +23,12 @@ impl Task {
             SwarmEvent::Behaviour(BehaviourEvent::Mesh0(event)) => self.observe_mesh(0, event),
             SwarmEvent::Behaviour(BehaviourEvent::Mesh1(event)) => self.observe_mesh(1, event),
             SwarmEvent::Behaviour(BehaviourEvent::Mesh2(event)) => self.observe_mesh(2, event),
+            SwarmEvent::Behaviour(BehaviourEvent::Directory(event)) => {
+                self.observe_directory(event);
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Reach(event)) => self.observe_reach(&event),
+            SwarmEvent::ExternalAddrConfirmed { address } => self.proved(&address),
+            SwarmEvent::ExternalAddrExpired { address } => self.disproved(&address),
             SwarmEvent::ConnectionEstablished {
                 peer_id,
                 connection_id,
@@ -39,6 +45,7 @@ impl Task {
             } => {
                 tracing::debug!(%peer_id, ?cause, "connection closed");
                 if let Left::Down(peer) = self.peers.leave(&peer_id, connection_id) {
+                    self.dialing.vanished(peer_id, Instant::now());
                     self.outbox.push(NetEvent::Down { peer });
                 }
             }
@@ -54,6 +61,7 @@ impl Task {
                 self.incoming_failed += 1;
             }
             SwarmEvent::NewListenAddr { address, .. } => {
+                self.listens_at(&address);
                 let addr = self.dialable(address);
                 if !self.listen.contains(&addr) {
                     self.listen.push(addr.clone());
@@ -63,7 +71,9 @@ impl Task {
             SwarmEvent::ExpiredListenAddr { address, .. } => {
                 let addr = self.dialable(address);
                 self.listen.retain(|known| *known != addr);
+                self.dialing.world_changed(Instant::now());
             }
+            SwarmEvent::ListenerClosed { listener_id, .. } if self.lost_place(listener_id) => {}
             SwarmEvent::ListenerClosed {
                 addresses, reason, ..
             } => {
@@ -83,7 +93,7 @@ impl Task {
     }
 
     /// The address with our own name at its end.
-    fn dialable(&self, addr: Multiaddr) -> String {
+    pub(super) fn dialable(&self, addr: Multiaddr) -> String {
         let local = *self.swarm.local_peer_id();
         addr.with_p2p(local).unwrap_or_else(|addr| addr).to_string()
     }
@@ -93,12 +103,8 @@ impl Task {
             self.swarm.close_connection(id);
             return;
         };
-        let end = (
-            endpoint.get_remote_address().to_string(),
-            endpoint.is_listener(),
-        );
         let now = Instant::now();
-        self.peers.join(peer, key, id, end, now);
+        self.peers.join(peer, key, id, End::of(endpoint), now);
         for dead in self.peers.superseded(&peer, id, now) {
             self.swarm.close_connection(dead);
         }
@@ -194,8 +200,10 @@ impl Task {
         let verdict = (self.verdicts.judge)(key, request);
         if verdict.admit {
             let meshes = self.meshes.slots_in(&verdict.domains);
-            entry.admit(verdict.domains);
+            entry.admit(verdict.domains, verdict.seed);
             self.swarm.behaviour_mut().attach(peer, &meshes);
+            self.attach_directory(peer);
+            self.attach_reach(peer);
             self.settle(peer);
         }
         // The peer may have hung up meanwhile; that is its loss.
@@ -231,7 +239,13 @@ impl Task {
         self.swarm.behaviour_mut().open(peer);
         if let Some((key, addr)) = self.peers.settle(peer, &self.streams) {
             self.dialing.admitted(peer);
+            self.dialing.world_changed(Instant::now());
+            self.list_peer(peer);
             self.outbox.push(NetEvent::Up { peer: key, addr });
+            let known = self.peers.get_mut(&peer).and_then(Peer::rtt_news);
+            if let Some(rtt) = known {
+                self.outbox.push(NetEvent::Rtt { peer: key, rtt });
+            }
         }
     }
 
@@ -259,7 +273,12 @@ impl Task {
         let Some(entry) = self.peers.get_mut(&event.peer) else {
             return;
         };
-        if entry.pinged(event.connection, rtt) {
+        let dead = entry.pinged(event.connection, rtt);
+        if let Some(rtt) = entry.rtt_news() {
+            let peer = entry.key;
+            self.outbox.push(NetEvent::Rtt { peer, rtt });
+        }
+        if dead {
             self.swarm.close_connection(event.connection);
         }
     }

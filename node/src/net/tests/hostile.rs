@@ -17,7 +17,7 @@ struct Bare {
 }
 
 /// A peer without a gate. It answers every hello with "welcome".
-struct Enemy {
+pub(super) struct Enemy {
     key: NodeKey,
     control: Control,
     target: PeerId,
@@ -32,7 +32,7 @@ impl Drop for Enemy {
 
 impl Enemy {
     /// Connects to `side`; says `hello` if it has one, and waits for the answer.
-    async fn meet(side: &Side, hello: Option<&[u8]>) -> Self {
+    pub(super) async fn meet(side: &Side, hello: Option<&[u8]>) -> Self {
         let pair = translate::keypair([66; 32]);
         let stream = libp2p_stream::Behaviour::new();
         let control = stream.new_control();
@@ -103,7 +103,10 @@ impl Enemy {
         }
     }
 
-    async fn open(&mut self, protocol: StreamProtocol) -> Result<Stream, OpenStreamError> {
+    pub(super) async fn open(
+        &mut self,
+        protocol: StreamProtocol,
+    ) -> Result<Stream, OpenStreamError> {
         let opened = self.control.open_stream(self.target, protocol);
         timeout(PATIENCE, opened).await.expect("no hang")
     }

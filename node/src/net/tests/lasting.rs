@@ -1,6 +1,80 @@
 //! What lasts and what ends: restarts, expulsion, full queues.
 
+use tokio::net::UdpSocket;
+use tokio::task::JoinHandle;
+
 use super::*;
+
+/// A wire to a node that can be cut without either end being told: datagrams, carried both ways.
+struct Wire {
+    addr: String,
+    cut: Arc<AtomicBool>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Wire {
+    async fn to(side: &Side) -> Self {
+        let port = side.addr.split('/').nth(4).expect("an address of QUIC");
+        let (near, far) = (Self::socket().await, Self::socket().await);
+        far.connect(format!("127.0.0.1:{port}"))
+            .await
+            .expect("loopback");
+        let port = near.local_addr().expect("bound").port();
+        let cut = Arc::new(AtomicBool::new(false));
+        let is_cut = cut.clone();
+        let task = tokio::spawn(async move {
+            let (mut there, mut back) = ([0; 65_535], [0; 65_535]);
+            let mut dialler = None;
+            loop {
+                tokio::select! {
+                    Ok((length, from)) = near.recv_from(&mut there) => {
+                        dialler = Some(from);
+                        if !is_cut.load(Ordering::SeqCst) {
+                            let _ = far.send(&there[..length]).await;
+                        }
+                    }
+                    Ok(length) = far.recv(&mut back) => {
+                        if let Some(to) = dialler.filter(|_| !is_cut.load(Ordering::SeqCst)) {
+                            let _ = near.send_to(&back[..length], to).await;
+                        }
+                    }
+                }
+            }
+        });
+        Self {
+            addr: format!("/ip4/127.0.0.1/udp/{port}/quic-v1"),
+            cut,
+            task,
+        }
+    }
+
+    async fn socket() -> UdpSocket {
+        UdpSocket::bind("127.0.0.1:0").await.expect("a port")
+    }
+}
+
+/// I2: no restart, no word to either end; the wire is cut and mended, and they go on.
+#[tokio::test]
+async fn a_peer_that_falls_silent_is_noticed_and_met_again_when_the_wire_is_mended() {
+    let mut one = Side::friend(1, QUIC, &[]).await;
+    let wire = Wire::to(&one).await;
+    let mut two = Side::friend(2, QUIC, &[&wire.addr]).await;
+    one.until_up(two.key).await;
+    two.until_up(one.key).await;
+    wire.cut.store(true, Ordering::SeqCst);
+    two.until_down(one.key).await;
+    one.until_down(two.key).await;
+    wire.cut.store(false, Ordering::SeqCst);
+    one.until_up(two.key).await;
+    two.until_up(one.key).await;
+    assert_they_talk(&mut one, &mut two).await;
+}
 
 #[tokio::test]
 async fn a_restarted_peer_is_dialled_again_and_comes_up_again() {
