@@ -3,7 +3,8 @@
 use aquifer_node::Up;
 use aquifer_node::api::{Forget, PolicyView, Recall, Remember, Tried};
 use aquifer_node::driver::{Passing, Tap};
-use aquifer_protocol::Keys;
+use aquifer_node::names;
+use aquifer_protocol::{Keys, NodeId};
 use aquifer_tests::fleet::{Fleet, files_with, until};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};

@@ -9,18 +9,21 @@
 #[cfg(test)]
 mod tests;
 
+mod link;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use libp2p::core::ConnectedPoint;
 use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId, Stream};
 use tokio::time::Instant;
 
 use super::streams::{Meter, Reader, Streams, Writer};
 use super::{NodeKey, PeerLine};
+pub(super) use link::End;
+use link::Link;
 
 /// A connection that is not admitted by then is closed.
 pub(super) const GRACE: Duration = Duration::from_secs(15);
@@ -35,15 +38,8 @@ const REQUESTS_WINDOW: Duration = Duration::from_secs(60);
 /// Times a hello is sent again after a failure, until the next connection or the next `SetHello`.
 const HELLO_RETRIES_MAX: u32 = 3;
 
-/// A direct connection that has lasted this long makes a relayed one, and a second one that we made
-/// later, superfluous; the second stays as long again, for what it was made for.
-const SETTLED: Duration = Duration::from_secs(5);
-
 /// Pings in a row that may fail before the connection is taken for dead.
 const PINGS_MISSED_MAX: u32 = 2;
-
-/// Two nodes that dial each other at once have both connections within this time.
-const DIALS_MEET: Duration = Duration::from_secs(3);
 
 /// All connected peers.
 #[derive(Default)]
@@ -75,46 +71,6 @@ pub(super) struct Peer {
     rtt_told: Option<Duration>,
     domains: Vec<String>,
     seed: bool,
-}
-
-/// One connection of a peer.
-struct Link {
-    id: ConnectionId,
-    end: End,
-    surplus: bool,
-    since: Instant,
-    attached: bool,
-    pings_missed: u32,
-}
-
-/// The far end of a connection.
-pub(super) struct End {
-    addr: String,
-    inbound: bool,
-    relayed: bool,
-}
-
-impl End {
-    /// The far end of `point`.
-    pub(super) fn of(point: &ConnectedPoint) -> Self {
-        // Of a relayed connection that others made, only our own side names the relay.
-        let addr = match point {
-            ConnectedPoint::Listener { local_addr, .. } if point.is_relayed() => local_addr,
-            _ => point.get_remote_address(),
-        };
-        Self {
-            addr: addr.to_string(),
-            inbound: point.is_listener(),
-            relayed: point.is_relayed(),
-        }
-    }
-}
-
-impl Link {
-    /// Admitted and direct, for long enough that a later one is not its twin.
-    fn is_settled(&self, now: Instant) -> bool {
-        self.attached && !self.end.relayed && now.duration_since(self.since) >= SETTLED
-    }
 }
 
 /// Frames flow between us and the peer.
@@ -154,25 +110,15 @@ impl Peers {
             surplus,
             since: now,
             attached: false,
+            answered: now,
             pings_missed: 0,
         });
     }
 
-    /// Connections that a newer one, `by`, shows to be dead. A node dials only whom it is not connected
-    /// to: one that comes in later than two dials can meet has forgotten the others, as after a crash.
-    /// Without this it would be kept out by what died with it, until pings are missed.
-    pub(super) fn superseded(
-        &self,
-        peer: &PeerId,
-        by: ConnectionId,
-        now: Instant,
-    ) -> Vec<ConnectionId> {
-        let links = self.map.get(peer).map_or(&[][..], |entry| &entry.links);
-        if !links.iter().any(|link| link.id == by && link.end.inbound) {
-            return Vec::new();
-        }
-        let is_old = |link: &&Link| link.id != by && now.duration_since(link.since) > DIALS_MEET;
-        links.iter().filter(is_old).map(|link| link.id).collect()
+    /// Connections that newer ones of the same peer show to be dead.
+    pub(super) fn outlived(&self, now: Instant) -> Vec<ConnectionId> {
+        let of_one = |peer: &Peer| link::outlived(&peer.links, now);
+        self.map.values().flat_map(of_one).collect()
     }
 
     /// A connection is gone.
@@ -223,7 +169,7 @@ impl Peers {
     pub(super) fn spare(&self, now: Instant) -> Vec<ConnectionId> {
         let settled = |peer: &&Peer| peer.links.iter().any(|link| link.is_settled(now));
         let spare = |link: &&Link| {
-            let old = now.duration_since(link.since) >= SETTLED;
+            let old = now.duration_since(link.since) >= link::SETTLED;
             link.end.relayed || (link.surplus && old)
         };
         let peers = self.map.values().filter(settled);
@@ -444,6 +390,7 @@ impl Peer {
                 // Smoothed as TCP does (RFC 6298): an eighth of each new measurement.
                 self.rtt = Some(self.rtt.map_or(rtt, |old| old - old / 8 + rtt / 8));
                 link.pings_missed = 0;
+                link.answered = Instant::now();
             }
             None => link.pings_missed += 1,
         }

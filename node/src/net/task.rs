@@ -363,6 +363,9 @@ impl Task {
         for opts in self.dialing.due(now, |peer| swarm.is_connected(peer)) {
             self.dial(opts);
         }
+        for dead in self.peers.outlived(now) {
+            self.swarm.close_connection(dead);
+        }
         for (peer, id) in self.peers.overdue(now) {
             if self.swarm.close_connection(id)
                 && let Some(entry) = self.peers.get(&peer)

@@ -1,5 +1,6 @@
 //! Sessions, strangers on a short lead, round trips, and connections that are not needed.
 
+use super::link::SETTLED;
 use super::*;
 use crate::net::translate;
 
@@ -140,4 +141,24 @@ async fn a_settled_direct_connection_makes_a_relayed_one_and_a_second_of_ours_su
     peers.join(id, key, link(4), second(), now + SETTLED);
     assert_eq!(vec![link(1)], peers.spare(now + SETTLED), "it has its time");
     assert_eq!(vec![link(1), link(4)], peers.spare(now + 2 * SETTLED));
+}
+
+#[tokio::test]
+async fn a_peer_that_comes_in_again_outlives_connections_that_answer_no_more() {
+    let (id, key) = peer();
+    let second = Duration::from_secs(1);
+    let start = Instant::now();
+    let mut peers = Peers::default();
+    peers.join(id, key, link(1), end(), start);
+    peers.join(id, key, link(2), end(), start);
+    let again = start + 4 * second;
+    peers.join(id, key, link(3), end(), again);
+    assert!(peers.outlived(again + 5 * second).is_empty(), "not yet");
+    // The first answers a ping meanwhile: it was a dial back, not a crash.
+    let links = &mut peers.get_mut(&id).expect("joined").links;
+    links[0].answered = again + second;
+    assert_eq!(vec![link(2)], peers.outlived(again + 7 * second));
+    peers.join(id, key, link(4), end(), again + second);
+    let later = again + 9 * second;
+    assert_eq!(vec![link(2)], peers.outlived(later), "dials that met");
 }

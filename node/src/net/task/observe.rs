@@ -105,9 +105,6 @@ impl Task {
         };
         let now = Instant::now();
         self.peers.join(peer, key, id, End::of(endpoint), now);
-        for dead in self.peers.superseded(&peer, id, now) {
-            self.swarm.close_connection(dead);
-        }
         self.dialing.reached(id, peer);
         self.dials_asked.remove(&id);
         self.greet(peer);
