@@ -6,7 +6,7 @@ use aquifer_protocol::certificate::role;
 use aquifer_protocol::identity::Seed;
 use aquifer_protocol::log::{self, LogKey, LogState, Logs};
 use aquifer_protocol::policy::{DataLocationPolicy, Keyring};
-use aquifer_protocol::receipt::{Held, Receipts};
+use aquifer_protocol::receipt::{Held, Reach, Receipts};
 use aquifer_protocol::record::{Header, NO_RECORD};
 use aquifer_protocol::riblt::{Cell, Sketch, SumKey};
 use aquifer_protocol::store::Staged;
@@ -288,6 +288,17 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
         ),
         ("proofs", Message::Proofs { topic, proofs }),
         ("agreed", Message::Agreed { topic, digest }),
+        (
+            "want receipts",
+            Message::WantReceipts {
+                topic,
+                reaches: vec![Reach {
+                    writer: node().node(),
+                    log: LogId(7),
+                    height: 300,
+                }],
+            },
+        ),
         (
             "want coded",
             Message::WantCoded {
