@@ -5,7 +5,7 @@
 //! other regions' seeds take part in. What any of these says is a hint: whoever it names is dialled
 //! and must pass admission. If nothing is found, the answer names every step that was tried.
 //!
-//! [`keep`] puts this node's own record where others look, again whenever its addresses change and
+//! `keep` puts this node's own record where others look, again whenever its addresses change and
 //! well before the record expires, lists it as a holder of the topics that may be listed, looks for
 //! members that cannot be dialled where they said, and walks the directories while it has too few
 //! peers.

@@ -1,7 +1,7 @@
 //! The test's side: one node as a process in a namespace.
 //!
 //! It can be asked, killed, stopped in its tracks and let go on. Dropped, it is killed. An ask whose
-//! process dies before it answers comes back as [`Gone`]: what became of it is not known.
+//! process dies before it answers comes back as `Gone`: what became of it is not known.
 
 use super::talk::{Ask, Line, Said, Start};
 use aquifer_node::api::{Problem, Remember, Remembered};
