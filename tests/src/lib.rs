@@ -10,13 +10,15 @@
 //! (dependency arrows), [`advisories`] (the lock file against known holes).
 //!
 //! What runs Aquifer: [`fleet`] (real nodes in this process, on loopback), [`machine`] (a node in a
-//! process of its own, so that it can be killed and its system calls made to fail) and [`wan`] (real
-//! nodes in network namespaces, with an emulated WAN between them).
+//! process of its own, so that it can be killed and its system calls made to fail), [`crowd`] (many
+//! processes on loopback, and what they cost) and [`wan`] (real nodes in network namespaces, with an
+//! emulated WAN between them).
 //!
 //! Nothing in the workspace depends on this package.
 
 pub mod absences;
 pub mod advisories;
+pub mod crowd;
 pub mod fleet;
 pub mod machine;
 pub mod manifests;
