@@ -6,8 +6,7 @@
 use super::{Violation, called};
 use crate::engine::Index;
 use crate::world::World;
-use aquifer_protocol::log::LogKey;
-use aquifer_protocol::{LogId, NodeId, RecordId, Seq, TopicId, log};
+use aquifer_protocol::{RecordId, TopicId, log};
 use core::time::Duration;
 use std::collections::BTreeMap;
 
@@ -53,9 +52,7 @@ fn summaries(world: &mut World, topic: TopicId) -> Option<Violation> {
         match first {
             None => first = Some((other, summary)),
             Some((one, expected)) if expected != summary => {
-                let Some(what) = logs(world, topic, one, other) else {
-                    continue;
-                };
+                let what = logs(world, topic, one, other);
                 return Some(Violation::Diverged {
                     topic: called(world, topic),
                     one,
@@ -69,9 +66,8 @@ fn summaries(world: &mut World, topic: TopicId) -> Option<Violation> {
     None
 }
 
-/// The first log in which two nodes differ, unless what one lacks is lost to all: its last good copy
-/// lay on a node that the law has made remove it, and the others have rotted.
-fn logs(world: &World, topic: TopicId, one: Index, other: Index) -> Option<String> {
+/// The first log in which two nodes differ.
+fn logs(world: &World, topic: TopicId, one: Index, other: Index) -> String {
     let states = |node: Index| -> BTreeMap<_, _> {
         let replica = world.nodes[node].replica.as_ref();
         let logs = replica.into_iter().flat_map(|r| r.logs().of_topic(topic));
@@ -79,19 +75,11 @@ fn logs(world: &World, topic: TopicId, one: Index, other: Index) -> Option<Strin
             .collect()
     };
     let (a, b) = (states(one), states(other));
-    let lost = |key: &(NodeId, LogId)| {
-        let height = |of: &BTreeMap<_, (Seq, _, _)>| of.get(key).map_or(0, |state| state.0);
-        let key = LogKey {
-            topic,
-            writer: key.0,
-            log: key.1,
-        };
-        is_lost(world, &key, height(&a).min(height(&b)))
-    };
-    let mut keys = a.keys().chain(b.keys());
-    let differ = keys.find(|key| a.get(*key) != b.get(*key) && !lost(key))?;
-    Some({
-        let key = differ;
+    let differ = a
+        .keys()
+        .chain(b.keys())
+        .find(|key| a.get(*key) != b.get(*key));
+    differ.map_or_else(String::new, |key| {
         let writer = world.numbers.get(&key.0).copied();
         format!(
             "log {:x} of n{writer:?}: {:?} and {:?}",
@@ -100,21 +88,6 @@ fn logs(world: &World, topic: TopicId, one: Index, other: Index) -> Option<Strin
             b.get(key)
         )
     })
-}
-
-/// Whether a record rotted on every holder that has its log so far.
-fn is_lost(world: &World, key: &LogKey, seq: Seq) -> bool {
-    let mut copies = holders(world, key.topic).into_iter().filter_map(|node| {
-        let state = world.nodes[node].replica.as_ref()?.logs().get(key)?;
-        let read = |number| log::record_at(&world.nodes[node].disk, number, seq);
-        (state.height > seq).then(|| matches!(read(state.number), Ok(Some(_))))
-    });
-    let rotten = world
-        .ledger
-        .rotten
-        .values()
-        .any(|topic| *topic == key.topic);
-    rotten && copies.all(|good| !good)
 }
 
 /// Every record of a topic at a node: whether its body is there, if that may be compared. Or why one

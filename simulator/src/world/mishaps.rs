@@ -10,7 +10,7 @@ use aquifer_protocol::body::Manifest;
 use aquifer_protocol::log::{self, LogKey};
 use aquifer_protocol::wire::Want;
 use aquifer_protocol::{
-    Command, CommandId, Input, Message, RecordId, Replica, Settings, Store, Table,
+    Command, CommandId, Input, Message, RecordId, Replica, Settings, Store, Table, TopicId,
 };
 use core::time::Duration;
 use std::collections::BTreeSet;
@@ -306,9 +306,13 @@ impl World {
         let Ok(Some(place)) = log::place_of(disk, id) else {
             return;
         };
+        // One good copy stays (a fault atlas, after TigerBeetle's), so that whatever is lost is a bug: it
+        // lies where no law of this run will have it removed.
+        let topic = self.nodes[node].accepted[id];
         let good = honest.into_iter().find(|other| {
             let record = log::record_by_id(&self.nodes[*other].disk, id);
             *other != node
+                && self.keeps_for_ever(*other, topic)
                 && !self.ledger.rotten.contains_key(&(*other, *id))
                 && record.is_ok_and(|r| r.is_some_and(|r| r.carried().is_some()))
         });
@@ -319,9 +323,18 @@ impl World {
         {
             self.report.bite(Fault::Rot);
             self.line(|| format!("n{node}: a bit of {id:?} flips; n{good} has it whole"));
-            let topic = self.nodes[node].accepted[id];
             self.ledger.rot(node, *id, topic, good);
         }
+    }
+
+    /// Whether every law that `topic` will ever stand under lets `node` have it.
+    fn keeps_for_ever(&self, node: Index, topic: TopicId) -> bool {
+        let Some(name) = self.names.get(&topic) else {
+            return false;
+        };
+        let region = self.nodes[node].site.region.as_str();
+        let mut laws = self.scenario.changes.iter();
+        laws.all(|change| !change.topic.covers(name) || change.rule.permits(node, region))
     }
 
     /// A bit flips where `part` lies in the stored record `id` of a node.
