@@ -75,7 +75,7 @@ impl House {
                 internet: true,
                 serve: true,
                 relay: RelayUse::Never,
-                external: vec!["/ip4/127.0.0.1/tcp/9".to_owned()],
+                external: vec!["/ip6/::1/tcp/9".to_owned()],
             },
             ..settings(1, QUIC, &[])
         };
@@ -89,7 +89,7 @@ impl House {
         let victim = Victim {
             key: node.key,
             quic: listens("/quic-v1"),
-            tcp: listens("/tcp/"),
+            tcp: listens("/127.0.0.1/tcp/"),
         };
         let mut friend = Side::friend(2, QUIC, &[&victim.quic]).await;
         node.until_up(friend.key).await;
