@@ -2,6 +2,7 @@
 //!
 //! A wait ends only by the event it waits for; `PATIENCE` merely turns a hang into a failure.
 
+mod advisories;
 mod calling;
 mod directory;
 mod hostile;

@@ -33,7 +33,17 @@ impl Drop for Enemy {
 impl Enemy {
     /// Connects to `side`; says `hello` if it has one, and waits for the answer.
     pub(super) async fn meet(side: &Side, hello: Option<&[u8]>) -> Self {
-        let pair = translate::keypair([66; 32]);
+        Self::reach([66; 32], &side.addr, &side.key, hello).await
+    }
+
+    /// The same, under a name of its own choice.
+    pub(super) async fn reach(
+        secret: [u8; 32],
+        addr: &str,
+        key: &NodeKey,
+        hello: Option<&[u8]>,
+    ) -> Self {
+        let pair = translate::keypair(secret);
         let stream = libp2p_stream::Behaviour::new();
         let control = stream.new_control();
         let mut swarm = SwarmBuilder::with_existing_identity(pair.clone())
@@ -53,9 +63,9 @@ impl Enemy {
             .with_swarm_config(|config| config.with_idle_connection_timeout(PATIENCE))
             .build();
         swarm
-            .dial(side.addr.parse::<Multiaddr>().expect("legal"))
+            .dial(addr.parse::<Multiaddr>().expect("legal"))
             .expect("dials");
-        let target = translate::peer_of(&side.key).expect("a key");
+        let target = translate::peer_of(key).expect("a key");
         let hello = hello.map(<[u8]>::to_vec);
         let waits = hello.is_some();
         let (met, meeting) = oneshot::channel();
