@@ -11,13 +11,13 @@ use crate::identity::NodeId;
 use crate::limits::{VERDICT_PATIENCE, VERDICTS_HELD_MAX};
 use crate::log::LogKey;
 use crate::mesh;
-use crate::record::Record;
+use crate::record::{Record, Seq};
 use crate::region::Region;
 use crate::store::Store;
 use crate::sync::{self, Verdict as Compared};
 use crate::time::Time;
 use crate::topic::TopicId;
-use crate::wire::{Item, Message, Want};
+use crate::wire::{Item, Message};
 
 /// An announcement that goes farther once its records are here.
 #[derive(Debug)]
@@ -75,15 +75,13 @@ impl<S: Store> Replica<S> {
             return Verdict::Ignore;
         }
         let mut verdict = Verdict::Accept;
-        let mut wants = Vec::new();
         for run in runs {
-            verdict = worse(verdict, self.hear_run(from, run, &mut wants));
+            verdict = worse(verdict, self.hear_run(from, run));
         }
-        self.ask(from, topic, wants);
         verdict
     }
 
-    fn hear_run(&mut self, from: NodeId, run: &[Record], wants: &mut Vec<Want>) -> Verdict {
+    fn hear_run(&mut self, from: NodeId, run: &[Record]) -> Verdict {
         let (Some(first), Some(last)) = (run.first(), run.last()) else {
             return Verdict::Reject;
         };
@@ -100,7 +98,7 @@ impl<S: Store> Replica<S> {
                 // It is ahead of us, and may be good for others; what is between is fetched.
                 Err(RejectRecord::Gap) => {
                     let until = last.header().seq.saturating_add(1);
-                    wants.extend(self.want(from, key, until));
+                    self.fetch_gap(from, key, until);
                     if !run.iter().all(|record| self.is_lawful(record)) {
                         verdict = Verdict::Ignore;
                     }
@@ -118,6 +116,20 @@ impl<S: Store> Replica<S> {
             }
         }
         verdict
+    }
+
+    /// Asks for what is missing before a record that was heard: its writer, if that is connected, for
+    /// it has its own log; whoever passed the record on may be no further than we are.
+    fn fetch_gap(&mut self, from: NodeId, key: LogKey, until: Seq) {
+        let writer = key.writer;
+        let holder = if self.may_serve(key.topic, &writer).is_ok() {
+            writer
+        } else {
+            from
+        };
+        if let Some(want) = self.want(holder, key, until) {
+            self.ask(holder, key.topic, vec![want]);
+        }
     }
 
     fn hear_items(

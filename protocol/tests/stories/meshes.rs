@@ -124,6 +124,32 @@ fn who_has_missed_something_passes_on_what_it_hears_and_fetches_the_rest() {
     hive.agree("notes", &[0, 1, 2]);
 }
 
+/// Whoever passed a record on may lack what comes before it as much as we do. Its writer does not.
+#[test]
+fn what_is_missing_before_a_record_is_asked_of_its_writer() {
+    let mut hive = Hive::of(&["eu"; 2], "notes", within(&["eu"]));
+    let (writer, forwarder) = (hive.puppet("eu"), hive.puppet("eu"));
+    for puppet in [writer, forwarder] {
+        hive.connects(0, puppet);
+        hive.introduces(puppet, 0);
+    }
+    let first = hive.signs_text(writer, Place::first(hive.topic("notes"), 1), "first");
+    let second = hive.signs_text(writer, Place::after(&first), "second");
+    hive.nodes[writer].heard.clear();
+    hive.nodes[forwarder].heard.clear();
+    hive.gossips(
+        forwarder,
+        0,
+        "eu",
+        records(hive.topic("notes"), vec![second]),
+    );
+    let asks = |i: Index| {
+        let ask = |m: &&Message| matches!(m, Message::Wants { .. });
+        hive.nodes[i].heard.iter().filter(ask).count()
+    };
+    assert_eq!((asks(writer), asks(forwarder)), (1, 0));
+}
+
 /// What is too long to be said is announced; who hears of it fetches it, and only then says it on.
 #[test]
 fn a_long_stretch_is_announced_and_pulled() {
