@@ -89,6 +89,11 @@ async fn a_reader_that_holds_nothing_recalls_what_the_holders_know_and_keeps_no_
     creates(&nodes[0], "plans", copies(&["eu"], 1)).await;
     for node in &nodes {
         learns(node, "plans", 4).await;
+        // Placement is a function of the members one has heard of.
+        until("it places the topic as the first does", || async {
+            holders(node, "plans").await == holders(&nodes[0], "plans").await
+        })
+        .await;
     }
     let canary = "the orchard is planted with quince";
     let said = [
@@ -183,6 +188,11 @@ async fn long_memories_come_in_several_answers() {
         a.remembers(&topic, &text).await;
     }
     learns(&b, &topic, 2).await;
+    // Until it has heard of a's membership, b takes itself for the holder.
+    until("b knows who holds it", || async {
+        holders(&b, &topic).await == [a_name.clone()]
+    })
+    .await;
     let asked = |scope: &str| Recall {
         query: "quince".into(),
         topic: Some(topic.clone()),
