@@ -112,6 +112,8 @@ async fn lies(a: &Node, foreign: Found, lie: Lie) {
     let memory = a.memory();
     let command = NetCommand::AnswerCalls { node };
     memory.parts().net.send(command).await.expect("runs");
+    // Commands are taken in order: once this is answered, nobody honest answers any more.
+    memory.net().await.expect("runs");
     tokio::spawn(async move {
         while let Some(call) = called.recv().await {
             let from = NodeId(call.from);
