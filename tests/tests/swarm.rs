@@ -171,6 +171,12 @@ async fn long_memories_come_in_several_answers() {
     for node in [&a, &b] {
         node.meets(1).await;
     }
+    // Until a has heard of b's membership it takes itself for the holder of everything.
+    creates(&a, "everyone", PolicyView::default()).await;
+    until("a knows both members", || async {
+        holders(&a, "everyone").await.len() == 2
+    })
+    .await;
     // A topic that b may read and that a alone holds: of two nodes, the law names one.
     let mut topic = None;
     let a_name = a.memory().status().await.expect("up").node_id;

@@ -63,6 +63,16 @@ async fn two_nodes(home: &Path) -> (Node, Node, [String; 2]) {
                 .is_ok_and(|peers| !peers.is_empty())
     })
     .await;
+    // Until a has heard of b's membership it takes itself for the holder of everything.
+    a.memory()
+        .topic_create("everyone", PolicyView::default())
+        .await
+        .expect("creates");
+    until("a knows both members", || async {
+        let shown = a.memory().topic("everyone").await;
+        shown.is_ok_and(|topic| topic.holders.len() == 2)
+    })
+    .await;
     let me = names::node(&node_id(&a.memory()).await);
     let mut held = Vec::new();
     for number in 0..128 {
