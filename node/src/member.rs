@@ -8,6 +8,7 @@ use crate::admission::{Admission, wants_renewal};
 use crate::api::Problem;
 use crate::clock::{self, Clock};
 use crate::config::{Settings, Up};
+use crate::discovery;
 use crate::driver::Helm;
 use crate::home::Home;
 use crate::keys::{self, Ask, Issuer};
@@ -175,7 +176,7 @@ pub(crate) fn meshes(plan: &Plan) -> Vec<MeshSettings> {
         return Vec::new();
     }
     let hive = plan.hive();
-    let short = data_encoding::HEXLOWER.encode(&hive.0[..8]);
+    let short = discovery::short(&hive);
     let meshes = plan.region().line().take(limits::MESH_DEPTH_MAX);
     meshes
         .map(|region| MeshSettings {
