@@ -104,6 +104,10 @@ pub const PROMISES_PER_ROUND: usize = 16_384;
 pub const MESH_DEPTH_MAX: usize = 3;
 /// The longest message that travels in a mesh, in bytes; longer stretches are announced and pulled.
 pub const GOSSIP_BYTES_MAX: usize = 32 << 10;
+/// How many turns to speak of its own writes a node has at once, and how often it is given another.
+pub const SPEAK_BURST: u32 = 10;
+/// See [`SPEAK_BURST`].
+pub const SPEAK_EVERY: Duration = Duration::from_millis(200);
 /// How many nodes of a mesh carry a topic to another: the first sends, the second sees to it.
 pub const BRIDGES: usize = 2;
 /// How long the second bridge waits for the first.

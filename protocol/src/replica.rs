@@ -3,7 +3,7 @@
 //! This file is the router: it owns the parts, hands each input to the part that knows it, and keeps
 //! the beat. The parts: `write` commands become records, `accept` what makes a record good, `fork`
 //! what becomes of a log whose writer lied, `converse` what is said to peers, `spread` what leaves by
-//! itself, `gossip` what is heard in a mesh, `durability` who waits for receipts, `owing` who gets
+//! itself, `pace` how often, `gossip` what is heard in a mesh, `durability` who waits for receipts, `owing` who gets
 //! them, `scrub` what the disk does, `upkeep` what time does.
 //!
 //! Not here: sockets, clocks, disks (the drivers), reading and searching (they go beside it).
@@ -14,6 +14,7 @@ mod durability;
 mod fork;
 mod gossip;
 mod owing;
+mod pace;
 mod scrub;
 mod spread;
 mod upkeep;
@@ -115,6 +116,8 @@ pub struct Replica<S> {
     doubted: BTreeSet<NodeId>,
     awaiting: Awaiting,
     owing: owing::Owing,
+    /// When own news may leave.
+    pace: pace::Pace,
     /// Announcements of a mesh whose records are on their way.
     held: Vec<gossip::Held>,
     /// Logs that the first bridge carries, for the second to see to.
@@ -214,6 +217,7 @@ impl<S: Store> Replica<S> {
             doubted: BTreeSet::new(),
             awaiting: Awaiting::default(),
             owing: owing::Owing::default(),
+            pace: pace::Pace::default(),
             held: Vec::new(),
             overseen: BTreeSet::new(),
             beat: Beat::default(),
@@ -314,6 +318,7 @@ impl<S: Store> Replica<S> {
             .chain(parked)
             .chain(waiting)
             .chain(held.min())
+            .chain(self.pace.next_deadline().map(|at| (at, Wake::Spread)))
             .min()
     }
 

@@ -54,7 +54,9 @@ impl<S: Store> Replica<S> {
     /// After the commit: tells whoever should know what is new here.
     pub(super) fn spread(&mut self) {
         let mut news: BTreeMap<TopicId, Vec<News>> = BTreeMap::new();
-        for (topic, records) in core::mem::take(&mut self.beat.fresh) {
+        let fresh = core::mem::take(&mut self.beat.fresh);
+        let hurry = self.awaiting.len() > 0;
+        for (topic, records) in self.pace.turn(self.now, fresh, hurry) {
             let key = |record: &Record| LogKey::of(record);
             for records in records.chunk_by(|a, b| key(a) == key(b)) {
                 news.entry(topic).or_default().push(News {

@@ -34,6 +34,8 @@ pub enum Wake {
     Durability,
     /// An announcement has waited long enough for its records.
     Gossip,
+    /// Own news that were held back may leave.
+    Spread,
     /// The second bridge sees to what the first was to carry.
     Oversee,
 }

@@ -1,0 +1,118 @@
+//! Pace: how often this node speaks up for what it wrote itself.
+//!
+//! The first writes leave at once. Who writes on and on is held to one turn in [`SPEAK_EVERY`], and a
+//! turn then carries all that was written meanwhile: each turn costs every holder a beat, a commit and
+//! the way through the mesh, whatever it carries. What somebody waits for receipts of is not held. The
+//! records are durable while they wait, and whoever connects or syncs meanwhile is given them all the
+//! same.
+//!
+//! The rate is a leaky bucket in the form of one time stamp (GCRA, ITU-T I.371).
+
+use crate::limits::{SPEAK_BURST, SPEAK_EVERY};
+use crate::record::Record;
+use crate::time::Time;
+use crate::topic::TopicId;
+use std::collections::BTreeMap;
+
+/// Own news, by topic, in the order written.
+type Fresh = BTreeMap<TopicId, Vec<Record>>;
+
+/// When this node may speak, and what it will then say.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    /// When the turns taken so far are paid for.
+    paid: Time,
+    held: Fresh,
+}
+
+impl Pace {
+    /// What is to be said now, given what this beat wrote: all that is held and `fresh`, or nothing.
+    pub(super) fn turn(&mut self, now: Time, fresh: Fresh, hurry: bool) -> Fresh {
+        for (topic, records) in fresh {
+            self.held.entry(topic).or_default().extend(records);
+        }
+        if self.held.is_empty() || !(hurry || self.next_turn() <= now) {
+            return Fresh::new();
+        }
+        self.paid = self.paid.max(now) + SPEAK_EVERY;
+        core::mem::take(&mut self.held)
+    }
+
+    /// When what is held may leave; `None` if nothing is.
+    pub(super) fn next_deadline(&self) -> Option<Time> {
+        (!self.held.is_empty()).then(|| self.next_turn())
+    }
+
+    /// The first moment at which no more than the burst is unpaid.
+    fn next_turn(&self) -> Time {
+        let burst = SPEAK_EVERY * (SPEAK_BURST - 1);
+        Time::ZERO + self.paid.since(Time::ZERO + burst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Keys;
+    use crate::record::NO_RECORD;
+    use crate::record::tests::header;
+    use core::time::Duration;
+
+    fn fresh(number: u64) -> Fresh {
+        let keys = Keys::from_secret(&[1; 32]);
+        let header = header(&keys, number, NO_RECORD);
+        let record = Record::author(&keys, header, [8; 16], b"news").expect("short");
+        Fresh::from([(record.header().topic, vec![record])])
+    }
+
+    fn count(said: &Fresh) -> usize {
+        said.values().map(Vec::len).sum()
+    }
+
+    #[test]
+    fn the_first_leave_at_once_and_a_stream_in_turns_that_carry_all() {
+        let mut pace = Pace::default();
+        let start = Time::ZERO + Duration::from_secs(1_000);
+        let (mut turns, mut said) = (0, 0);
+        for ms in 0..1_000 {
+            let now = start + Duration::from_millis(ms);
+            let turn = count(&pace.turn(now, fresh(ms), false));
+            if ms < u64::from(SPEAK_BURST) {
+                assert_eq!(1, turn, "write {ms} leaves at once");
+            }
+            turns += usize::from(turn > 0);
+            said += turn;
+        }
+        let due = pace.next_deadline().expect("some are held");
+        said += count(&pace.turn(due, Fresh::new(), false));
+        assert_eq!(1_000, said, "nothing is lost and nothing said twice");
+        assert_eq!(None, pace.next_deadline());
+        let most = SPEAK_BURST + (1_000 / SPEAK_EVERY.as_millis()) as u32;
+        assert!(turns <= most as usize, "{turns} turns in a second");
+    }
+
+    #[test]
+    fn what_is_held_waits_one_interval_at_most_and_not_at_all_in_a_hurry() {
+        let mut pace = Pace::default();
+        let now = Time::ZERO + Duration::from_secs(1_000);
+        for number in 0..u64::from(SPEAK_BURST) {
+            assert_eq!(1, count(&pace.turn(now, fresh(number), false)));
+        }
+        assert_eq!(0, count(&pace.turn(now, fresh(100), false)));
+        assert_eq!(Some(now + SPEAK_EVERY), pace.next_deadline());
+        assert_eq!(2, count(&pace.turn(now, fresh(101), true)));
+    }
+
+    #[test]
+    fn the_burst_comes_back_with_quiet() {
+        let mut pace = Pace::default();
+        let mut now = Time::ZERO + Duration::from_secs(1_000);
+        for _ in 0..2 {
+            let at_once = (0..50).take_while(|n| count(&pace.turn(now, fresh(*n), false)) > 0);
+            assert_eq!(SPEAK_BURST as usize, at_once.count());
+            now = now + SPEAK_EVERY * (SPEAK_BURST + 1);
+            pace.turn(now, Fresh::new(), false);
+            now = now + SPEAK_EVERY * SPEAK_BURST;
+        }
+    }
+}
