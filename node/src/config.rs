@@ -21,7 +21,7 @@ pub const SWARM_PORT: u16 = 27_471;
 /// With less than this free on its disk a node takes no new records, in MiB, unless told otherwise.
 pub const DISK_RESERVE_MIB: u64 = 64;
 /// With how many members a node stays connected if nothing is said.
-pub const MAX_PEERS: usize = 64;
+pub const MAX_PEERS: usize = 24;
 
 /// How a node is to be started: the flags of `aquifer up` and `aquifer join`.
 #[derive(Clone, Debug, Default)]

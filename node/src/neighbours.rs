@@ -4,7 +4,11 @@
 //! region two, seeds and bridges first; of the own region mostly the nearest by measured round trip,
 //! and some drawn at random, since a swarm in which everyone knows only those nearby falls apart into
 //! cliques. One that cannot be reached gives its place to the next best at once. Chance is a hash of
-//! both names and a slow turn, so that nodes draw differently and draw anew now and then.
+//! both names and a slow turn: two nodes draw alike of each other, so that they mostly choose each
+//! other, and all draw anew now and then.
+//!
+//! Others may choose us whom we did not choose: whoever made a connection is the one to end it, once it
+//! seeks it no longer (`net/dialing.rs`).
 //!
 //! [`choose`] is pure. The rest of this file feeds it and tells the network what it chose; how
 //! connections are made and kept is the network's matter (`net/dialing.rs`).
@@ -64,10 +68,7 @@ pub fn choose(
     if all.len() <= most {
         return all.iter().map(|candidate| candidate.node).collect();
     }
-    let draw = |candidate: &Candidate| -> [u8; 32] {
-        let parts = [&me.0[..], &candidate.node.0, &turn.to_be_bytes()];
-        digest("aquifer/neighbour/1", &parts)
-    };
+    let draw = |candidate: &Candidate| draw(me, candidate.node, turn);
     let mut near: Vec<&Candidate> = Vec::new();
     let mut far: BTreeMap<Region, Vec<&Candidate>> = BTreeMap::new();
     for candidate in all {
@@ -108,6 +109,12 @@ pub fn choose(
     chosen
 }
 
+/// Chance, the same on both sides.
+fn draw(a: NodeId, b: NodeId, turn: u64) -> [u8; 32] {
+    let parts = [&a.min(b).0[..], &a.max(b).0, &turn.to_be_bytes()];
+    digest("aquifer/neighbour/2", &parts)
+}
+
 /// What this file works with.
 pub(crate) struct Keeper {
     pub(crate) helm: Helm,
@@ -138,17 +145,15 @@ pub(crate) async fn keep(keeper: Keeper) {
         let news = wanted
             .iter()
             .filter(|(node, addrs)| told.get(node) != Some(addrs));
-        let commands = gone
+        let known = gone
             .map(|node| (node, Vec::new()))
-            .chain(news.map(|(node, addrs)| (node, addrs.clone())));
-        for (node, addrs) in commands {
-            let peer = node.0;
-            if keeper
-                .net
-                .send(NetCommand::Know { peer, addrs })
-                .await
-                .is_err()
-            {
+            .chain(news.map(|(node, addrs)| (node, addrs.clone())))
+            .map(|(node, addrs)| NetCommand::Know {
+                peer: node.0,
+                addrs,
+            });
+        for command in known {
+            if keeper.net.send(command).await.is_err() {
                 return;
             }
         }
@@ -313,6 +318,33 @@ mod tests {
     fn a_lonely_region_takes_its_places_from_others() {
         let all: Vec<_> = (1..=40).map(|n| member(n, "us", u64::from(n))).collect();
         assert_eq!(10, chosen(&all, 10).len());
+    }
+
+    #[test]
+    fn two_of_many_choose_each_other_more_often_than_not() {
+        let nodes: Vec<NodeId> = (1..=50).map(|n| NodeId([n; 32])).collect();
+        let eu = region("eu");
+        let choice = |me: &NodeId| {
+            let others = nodes.iter().filter(|node| *node != me);
+            let all: Vec<_> = others
+                .map(|node| Candidate {
+                    node: *node,
+                    connected: false,
+                    rtt: None,
+                    ..member(0, "eu", 0)
+                })
+                .collect();
+            choose((*me, &eu), &all, 24, 1)
+        };
+        let choices: Vec<_> = nodes.iter().map(choice).collect();
+        let chosen = |a: usize, b: usize| choices[a].contains(&nodes[b]);
+        let pairs = (0..50).flat_map(|a| (0..a).map(move |b| (a, b)));
+        let (mut one, mut both) = (0, 0);
+        for (a, b) in pairs {
+            one += usize::from(chosen(a, b) || chosen(b, a));
+            both += usize::from(chosen(a, b) && chosen(b, a));
+        }
+        assert!(both * 4 > one * 3, "{both} of {one}");
     }
 
     #[test]

@@ -28,6 +28,9 @@ use link::Link;
 /// A connection that is not admitted by then is closed.
 pub(super) const GRACE: Duration = Duration::from_secs(15);
 
+/// How long a connection stands that we made and have no lasting use for.
+const UNSOUGHT_KEPT: Duration = Duration::from_secs(30);
+
 /// Admission requests a peer may make before it is admitted.
 pub(super) const STRANGER_REQUESTS_MAX: u32 = 8;
 
@@ -175,6 +178,21 @@ impl Peers {
         let peers = self.map.values().filter(settled);
         peers
             .flat_map(|peer| peer.links.iter().filter(spare).map(|link| link.id))
+            .collect()
+    }
+
+    /// Connections that we made, to peers that we do not seek: for a lookup or a question, or when they
+    /// were still sought. Who made a connection ends it; who seeks us makes another.
+    pub(super) fn unsought(
+        &self,
+        now: Instant,
+        seeks: impl Fn(&PeerId) -> bool,
+    ) -> Vec<ConnectionId> {
+        let peers = self.map.iter().filter(|(id, _)| !seeks(id));
+        let links = peers.flat_map(|(_, peer)| &peer.links);
+        links
+            .filter(|link| !link.end.inbound && now.duration_since(link.since) >= UNSOUGHT_KEPT)
+            .map(|link| link.id)
             .collect()
     }
 

@@ -162,6 +162,15 @@ impl Dialing {
         }
     }
 
+    /// Whether `peer` is dialled for its own sake when it is not connected.
+    pub(super) fn seeks(&self, peer: &PeerId) -> bool {
+        self.attempts.contains_key(&Target::Peer(*peer))
+            || self
+                .seeds
+                .iter()
+                .any(|seed| seed.peer.as_ref() == Some(peer))
+    }
+
     /// Peers we keep connected to or have found, seeds not counted.
     pub(super) fn peers_known(&self) -> usize {
         self.attempts

@@ -366,6 +366,9 @@ impl Task {
         for dead in self.peers.outlived(now) {
             self.swarm.close_connection(dead);
         }
+        for id in self.unsought(now) {
+            self.swarm.close_connection(id);
+        }
         for (peer, id) in self.peers.overdue(now) {
             if self.swarm.close_connection(id)
                 && let Some(entry) = self.peers.get(&peer)
@@ -387,6 +390,13 @@ impl Task {
             self.greet(peer);
         }
         self.beat_reach(now);
+    }
+
+    /// Connections of ours that nothing here needs any more.
+    fn unsought(&self, now: Instant) -> Vec<ConnectionId> {
+        let is_relay = |peer: &PeerId| self.standing.relays().any(|relay| relay == peer);
+        let seeks = |peer: &PeerId| self.dialing.seeks(peer) || is_relay(peer);
+        self.peers.unsought(now, seeks)
     }
 
     fn snapshot(&mut self) -> NetSnapshot {

@@ -42,6 +42,8 @@ pub struct Size {
 pub struct Spread {
     /// How large it was.
     pub size: Size,
+    /// Peers that a node is connected to at the end: median and most.
+    pub peers: (u64, u64),
     /// From the first start until all had joined.
     pub joined: f64,
     /// From then until all knew all and were connected to all, or to as many as nodes keep.
@@ -167,8 +169,10 @@ pub async fn writes(crowd: &mut Crowd, size: Size, tell: fn(&str)) -> Result<Spr
         report.demand(equal, format!("{} holds something else", node.name));
     }
     let memories = memories(crowd);
+    let peers = peers(crowd).await;
     Ok(Spread {
         size,
+        peers: middle_and_most(&peers, |count| *count),
         joined: 0.0,
         met: 0.0,
         met_processor: 0.0,
@@ -218,6 +222,15 @@ async fn frames(crowd: &Crowd) -> u64 {
     sum
 }
 
+/// How many peers each node is connected to.
+async fn peers(crowd: &Crowd) -> Vec<u64> {
+    let mut all = Vec::new();
+    for node in &crowd.nodes {
+        all.push(node.client.peers().await.map_or(0, |peers| peers.len()) as u64);
+    }
+    all
+}
+
 fn processor(crowd: &Crowd) -> Duration {
     let pids = crowd.nodes.iter().map(|node| node.pid);
     pids.filter_map(usage::processor).sum()
@@ -228,7 +241,7 @@ fn memories(crowd: &Crowd) -> Vec<Memory> {
     pids.filter_map(usage::memory).collect()
 }
 
-fn middle_and_most(of: &[Memory], field: fn(&Memory) -> u64) -> (u64, u64) {
+fn middle_and_most<T>(of: &[T], field: fn(&T) -> u64) -> (u64, u64) {
     let mut all: Vec<u64> = of.iter().map(field).collect();
     all.sort_unstable();
     let most = all.last().copied().unwrap_or_default();
@@ -259,6 +272,10 @@ impl std::fmt::Display for Spread {
                 format!("{:.1} s", self.met_processor),
             ),
             ("resident then, median / most", mib(self.met_resident)),
+            (
+                "peers of a node, median / most",
+                format!("{} / {}", self.peers.0, self.peers.1),
+            ),
             (
                 "writes at the entry",
                 format!("{:.1} a second", self.writes_per_second),

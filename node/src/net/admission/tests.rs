@@ -162,3 +162,21 @@ async fn a_peer_that_comes_in_again_outlives_connections_that_answer_no_more() {
     let later = again + 9 * second;
     assert_eq!(vec![link(2)], peers.outlived(later), "dials that met");
 }
+
+#[tokio::test]
+async fn a_connection_we_made_to_nobody_we_seek_ends_and_theirs_stays() {
+    let (id, key) = peer();
+    let now = Instant::now();
+    let mut peers = Peers::default();
+    let ours = End {
+        inbound: false,
+        ..end()
+    };
+    peers.join(id, key, link(1), ours, now);
+    peers.join(id, key, link(2), end(), now);
+    let later = now + UNSOUGHT_KEPT;
+    assert_eq!(vec![link(1)], peers.unsought(later, |_| false));
+    assert!(peers.unsought(later, |_| true).is_empty(), "it is sought");
+    let early = later - Duration::from_millis(1);
+    assert!(peers.unsought(early, |_| false).is_empty());
+}
