@@ -102,8 +102,10 @@ pub const SCRUB_RECORDS: u64 = 64;
 pub const PROMISES_PER_ROUND: usize = 16_384;
 /// In how many meshes a node takes part: that of its top-level region and this many less one below.
 pub const MESH_DEPTH_MAX: usize = 3;
-/// The longest message that travels in a mesh, in bytes; longer stretches are announced and pulled.
+/// The longest message that travels in a mesh, in bytes.
 pub const GOSSIP_BYTES_MAX: usize = 32 << 10;
+/// In up to so many messages a stretch of a log is said to a mesh; a longer one is announced and pulled.
+pub const GOSSIP_MESSAGES_MAX: usize = 4;
 /// How many turns to speak of its own writes a node has at once, and how often it is given another.
 pub const SPEAK_BURST: u32 = 10;
 /// See [`SPEAK_BURST`].

@@ -29,7 +29,7 @@ use link::Link;
 pub(super) const GRACE: Duration = Duration::from_secs(15);
 
 /// How long a connection stands that we made and have no lasting use for.
-const UNSOUGHT_KEPT: Duration = Duration::from_secs(30);
+const UNSOUGHT_KEPT: Duration = Duration::from_secs(10);
 
 /// Admission requests a peer may make before it is admitted.
 pub(super) const STRANGER_REQUESTS_MAX: u32 = 8;

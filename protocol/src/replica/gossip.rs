@@ -23,9 +23,20 @@ use crate::wire::{Item, Message};
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) ticket: Ticket,
+    from: NodeId,
     topic: TopicId,
     items: Vec<Item>,
     pub(super) until: Time,
+}
+
+impl Held {
+    fn key_of(&self, item: &Item) -> LogKey {
+        LogKey {
+            topic: self.topic,
+            writer: item.writer,
+            log: item.log,
+        }
+    }
 }
 
 impl<S: Store> Replica<S> {
@@ -146,6 +157,7 @@ impl<S: Store> Replica<S> {
         self.pull(from, topic, &items);
         let held = Held {
             ticket,
+            from,
             topic,
             items,
             until: self.now + VERDICT_PATIENCE,
@@ -162,16 +174,20 @@ impl<S: Store> Replica<S> {
 
     fn has_all(&self, held: &Held) -> bool {
         held.items.iter().all(|item| {
-            let key = LogKey {
-                topic: held.topic,
-                writer: item.writer,
-                log: item.log,
-            };
             matches!(
-                sync::compare(self.logs.get(&key), item),
+                sync::compare(self.logs.get(&held.key_of(item)), item),
                 Compared::Equal | Compared::Ahead | Compared::LacksTheirProof
             )
         })
+    }
+
+    fn want_held(&mut self, held: &Held) {
+        let mut wants = Vec::new();
+        for item in &held.items {
+            let key = held.key_of(item);
+            wants.extend(self.want(held.from, key, item.height));
+        }
+        self.ask(held.from, held.topic, wants);
     }
 
     /// Whether an announcement that goes farther now says where the log stands.
@@ -185,7 +201,8 @@ impl<S: Store> Replica<S> {
             .any(|held| names(held) && self.has_all(held))
     }
 
-    /// Gives the verdicts that waited for what has come by now, or have waited too long.
+    /// Gives the verdicts that waited for what has come by now, or have waited too long. Whoever said
+    /// what has not come is asked for it, unless another has promised it.
     pub(super) fn release_verdicts(&mut self) {
         for held in core::mem::take(&mut self.held) {
             if self.has_all(&held) {
@@ -193,6 +210,7 @@ impl<S: Store> Replica<S> {
             } else if held.until <= self.now {
                 self.judged(held.ticket, Verdict::Ignore);
             } else {
+                self.want_held(&held);
                 self.held.push(held);
             }
         }

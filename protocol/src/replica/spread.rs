@@ -14,8 +14,8 @@ use crate::Output;
 use crate::certificate::Member;
 use crate::identity::NodeId;
 use crate::limits::{
-    ANNOUNCED_MAX, BRIDGE_PATIENCE, GOSSIP_BYTES_MAX, RECORDS_BYTES_PER_MESSAGE,
-    RECORDS_PER_MESSAGE_MAX,
+    ANNOUNCED_MAX, BRIDGE_PATIENCE, GOSSIP_BYTES_MAX, GOSSIP_MESSAGES_MAX,
+    RECORDS_BYTES_PER_MESSAGE, RECORDS_PER_MESSAGE_MAX,
 };
 use crate::log::LogKey;
 use crate::mesh;
@@ -178,22 +178,24 @@ impl<S: Store> Replica<S> {
         known.is_some_and(|member| mesh.covers(member.region()))
     }
 
-    /// Says records to the mesh, if they are short enough. True if it did.
+    /// Says records to the mesh in a few messages, if they are short enough. True if it did.
     fn publish(&mut self, mesh: &Region, topic: TopicId, records: &[Record]) -> bool {
-        let bytes: usize = records.iter().map(Record::wire_len).sum();
-        if records.is_empty() || bytes > GOSSIP_BYTES_MAX {
+        let parts = parts_of(records, GOSSIP_BYTES_MAX);
+        if parts.is_empty() || parts.len() > GOSSIP_MESSAGES_MAX {
             return false;
         }
-        let runs = runs_of(records);
-        if runs.is_empty() {
+        let parts: Vec<_> = parts.into_iter().map(runs_of).collect();
+        if parts.iter().any(Vec::is_empty) {
             return false;
         }
-        let message = Message::Records { topic, runs };
-        self.beat.out.push(Output::Publish {
-            mesh: mesh.clone(),
-            topic,
-            message,
-        });
+        for runs in parts {
+            let message = Message::Records { topic, runs };
+            self.beat.out.push(Output::Publish {
+                mesh: mesh.clone(),
+                topic,
+                message,
+            });
+        }
         true
     }
 
@@ -309,6 +311,27 @@ impl<S: Store> Replica<S> {
 
 fn in_mesh(member: &Member, mesh: &Region) -> bool {
     mesh.covers(member.region()) && mesh::takes_part(member)
+}
+
+/// Cuts records into as few parts as are of at most `most` bytes each; none if one record is longer.
+fn parts_of(records: &[Record], most: usize) -> Vec<&[Record]> {
+    let mut parts = Vec::new();
+    let (mut first, mut bytes) = (0, 0);
+    for (at, record) in records.iter().enumerate() {
+        let len = record.wire_len();
+        if len > most {
+            return Vec::new();
+        }
+        if bytes + len > most {
+            parts.push(&records[first..at]);
+            (first, bytes) = (at, 0);
+        }
+        bytes += len;
+    }
+    if first < records.len() {
+        parts.push(&records[first..]);
+    }
+    parts
 }
 
 /// Cuts records into stretches of one log that fit a message each, each vouched for by its last

@@ -150,16 +150,61 @@ fn what_is_missing_before_a_record_is_asked_of_its_writer() {
     assert_eq!((asks(writer), asks(forwarder)), (1, 0));
 }
 
-/// What is too long to be said is announced; who hears of it fetches it, and only then says it on.
+/// A promise that others kept holds nothing up: what was heard meanwhile is asked for all the same.
 #[test]
-fn a_long_stretch_is_announced_and_pulled() {
+fn what_came_another_way_than_promised_does_not_hold_up_the_rest() {
+    let mut hive = Hive::of(&["eu"; 2], "notes", within(&["eu"]));
+    let (writer, forwarder) = (hive.puppet("eu"), hive.puppet("eu"));
+    for puppet in [writer, forwarder] {
+        hive.connects(0, puppet);
+        hive.introduces(puppet, 0);
+    }
+    let notes = hive.topic("notes");
+    let mut log = vec![hive.signs_text(writer, Place::first(notes, 1), "0")];
+    for number in 1..4 {
+        let place = Place::after(&log[number - 1]);
+        log.push(hive.signs_text(writer, place, &number.to_string()));
+    }
+    hive.nodes[writer].heard.clear();
+    let asks = |hive: &Hive| {
+        let ask = |m: &&Message| matches!(m, Message::Wants { .. });
+        hive.nodes[writer].heard.iter().filter(ask).count()
+    };
+    let stretch = |from: usize, until: usize| records(notes, log[from..until].to_vec());
+    hive.gossips(forwarder, 0, "eu", stretch(1, 2));
+    hive.gossips(forwarder, 0, "eu", stretch(0, 2));
+    hive.gossips(forwarder, 0, "eu", stretch(3, 4));
+    assert_eq!(1, asks(&hive), "the writer has promised, and has time");
+    hive.says(writer, 0, stretch(0, 2));
+    assert_eq!(2, asks(&hive), "it has said all it was asked for");
+}
+
+/// What is too long for one message is said in a few.
+#[test]
+fn a_stretch_is_said_in_a_few_messages() {
     let mut hive = line(&["eu", "eu", "eu"], within(&["eu"]));
     let bodies = (0..20).map(|i| Body::Memory(Memory::of(format!("{i:04000}"))));
     hive.writes(0, "notes", bodies.collect());
     hive.agree("notes", &[0, 1, 2]);
     assert_eq!(hive.texts(2, "notes").len(), 20);
+    assert_eq!(hive.carried.gossip, 6, "three messages over each link");
+    assert_eq!(
+        hive.carried.bytes_of(&["Wants"]),
+        0,
+        "and nothing is asked for"
+    );
+}
+
+/// What is too long to be said is announced; who hears of it fetches it, and only then says it on.
+#[test]
+fn a_long_stretch_is_announced_and_pulled() {
+    let mut hive = line(&["eu", "eu", "eu"], within(&["eu"]));
+    let bodies = (0..40).map(|i| Body::Memory(Memory::of(format!("{i:04000}"))));
+    hive.writes(0, "notes", bodies.collect());
+    hive.agree("notes", &[0, 1, 2]);
+    assert_eq!(hive.texts(2, "notes").len(), 40);
     assert_eq!(hive.carried.gossip, 2, "one announcement over each link");
-    let once = 20 * 4_000..20 * 4_500;
+    let once = 40 * 4_000..40 * 4_500;
     let bytes = hive.carried.bytes_of(&["Records"]);
     assert!(once.contains(&(bytes / 2)), "each pulled it once: {bytes}");
 }

@@ -212,9 +212,11 @@ impl<S: Store> Replica<S> {
                 // A push that overtook its predecessors.
                 wants.extend(self.want(from, key, top));
             } else if let Some(wanted) = promised {
-                // Without progress the promise stands until its patience is over: to ask again at
-                // once for what was just refused would go round at the speed of the wire.
-                if height > before {
+                // A promise is kept once what was asked for is here, whoever brought it. Without
+                // progress it stands until its patience is over: to ask again at once for what was
+                // just refused would go round at the speed of the wire.
+                let kept = height >= wanted.asked_until && wanted.back == 0;
+                if kept || height > before {
                     self.wanted.remove(&key);
                     if height >= wanted.asked_until {
                         wants.extend(self.want(from, key, wanted.until));
