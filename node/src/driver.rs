@@ -167,6 +167,8 @@ struct Driver {
     /// Whether the replica was told that the disk is full, and when that was looked at.
     full: bool,
     looked: Time,
+    /// How long the replica was last told that commits take.
+    commits: Duration,
     law: Arc<Law>,
     view: Arc<RwLock<Arc<View>>>,
 }
@@ -208,6 +210,7 @@ pub(crate) fn start(rigging: Rigging, view: Arc<View>) -> std::io::Result<Helm> 
             next_id: 0,
             beat_began: 0,
             full: false,
+            commits: Duration::ZERO,
             law,
             view,
         };
@@ -278,6 +281,7 @@ impl Driver {
             }
         }
         self.looks_for_room();
+        self.tells_how_long_commits_take();
         // Deadlines are looked at in every beat: a busy node never reaches its sleep.
         self.handle(Input::Tick);
         Some(())

@@ -108,6 +108,11 @@ pub enum Input {
         /// Whether there is too little for anything but the law and erasures.
         full: bool,
     },
+    /// How long a commit takes here lately: the best guess at what news cost elsewhere.
+    Commits {
+        /// The median of the last.
+        take: Duration,
+    },
 }
 
 /// What someone on this node wants done.

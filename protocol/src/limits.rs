@@ -107,9 +107,13 @@ pub const GOSSIP_BYTES_MAX: usize = 32 << 10;
 /// In up to so many messages a stretch of a log is said to a mesh; a longer one is announced and pulled.
 pub const GOSSIP_MESSAGES_MAX: usize = 4;
 /// How many turns to speak of its own writes a node has at once, and how often it is given another.
-pub const SPEAK_BURST: u32 = 10;
+pub const SPEAK_BURST: u32 = 20;
 /// See [`SPEAK_BURST`].
-pub const SPEAK_EVERY: Duration = Duration::from_millis(200);
+pub const SPEAK_EVERY: Duration = Duration::from_millis(100);
+/// A turn is given no more often than once in the time of so many commits.
+pub const SPEAK_COMMITS: u32 = 16;
+/// But at least so often, however slow the disk.
+pub const SPEAK_EVERY_MAX: Duration = Duration::from_secs(1);
 /// How many nodes of a mesh carry a topic to another: the first sends, the second sees to it.
 pub const BRIDGES: usize = 2;
 /// How long the second bridge waits for the first.

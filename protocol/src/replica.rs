@@ -272,6 +272,7 @@ impl<S: Store> Replica<S> {
             Input::Distance { peer, rtt } => self.on_distance(peer, rtt),
             Input::Command { id, command } => self.on_command(id, command),
             Input::Room { full } => self.on_room(full),
+            Input::Commits { take } => self.pace.commits(take),
         }
     }
 

@@ -1,4 +1,5 @@
-//! What the driver does when the disk has no room: it stays up, reads on, and goes on by itself.
+//! What the driver does when the disk is slow or has no room: it stays up, reads on, and goes on by
+//! itself.
 //!
 //! Low room is told to the replica, which then takes nothing new. A commit that found none at all
 //! leaves the engine unusable: what was staged is dropped unseen, whoever asked is told, and the
@@ -32,6 +33,17 @@ impl Driver {
             observed.trouble("the disk ran full: this node takes no new records until there is room, and reads and forgets on".into());
         } else {
             tracing::info!(target: "aquifer::store::room", "the disk has room again");
+        }
+    }
+
+    /// Tells the replica when commits have become a fifth slower or faster than it was told.
+    pub(super) fn tells_how_long_commits_take(&mut self) {
+        let pace = self.rigging.replica.store().health().pace();
+        if let Some(take) = pace.commit
+            && take.abs_diff(self.commits) > self.commits / 5
+        {
+            self.commits = take;
+            self.handle(Input::Commits { take });
         }
     }
 

@@ -2,30 +2,48 @@
 //!
 //! The first writes leave at once. Who writes on and on is held to one turn in [`SPEAK_EVERY`], and a
 //! turn then carries all that was written meanwhile: each turn costs every holder a beat, a commit and
-//! the way through the mesh, whatever it carries. What somebody waits for receipts of is not held. The
-//! records are durable while they wait, and whoever connects or syncs meanwhile is given them all the
-//! same.
+//! the way through the mesh, whatever it carries. Where commits take long, here and so probably
+//! elsewhere, turns are rarer. What somebody waits for receipts of is not held. The records are durable
+//! while they wait, and whoever connects or syncs meanwhile is given them all the same.
 //!
 //! The rate is a leaky bucket in the form of one time stamp (GCRA, ITU-T I.371).
 
-use crate::limits::{SPEAK_BURST, SPEAK_EVERY};
+use crate::limits::{SPEAK_BURST, SPEAK_COMMITS, SPEAK_EVERY, SPEAK_EVERY_MAX};
 use crate::record::Record;
 use crate::time::Time;
 use crate::topic::TopicId;
+use core::time::Duration;
 use std::collections::BTreeMap;
 
 /// Own news, by topic, in the order written.
 type Fresh = BTreeMap<TopicId, Vec<Record>>;
 
 /// When this node may speak, and what it will then say.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pace {
+    every: Duration,
     /// When the turns taken so far are paid for.
     paid: Time,
     held: Fresh,
 }
 
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            every: SPEAK_EVERY,
+            paid: Time::ZERO,
+            held: Fresh::new(),
+        }
+    }
+}
+
 impl Pace {
+    /// A commit takes so long by now.
+    pub(super) fn commits(&mut self, take: Duration) {
+        let every = take.saturating_mul(SPEAK_COMMITS);
+        self.every = every.clamp(SPEAK_EVERY, SPEAK_EVERY_MAX);
+    }
+
     /// What is to be said now, given what this beat wrote: all that is held and `fresh`, or nothing.
     pub(super) fn turn(&mut self, now: Time, fresh: Fresh, hurry: bool) -> Fresh {
         for (topic, records) in fresh {
@@ -34,7 +52,8 @@ impl Pace {
         if self.held.is_empty() || !(hurry || self.next_turn() <= now) {
             return Fresh::new();
         }
-        self.paid = self.paid.max(now) + SPEAK_EVERY;
+        // Turns taken in a hurry never put off later ones for longer than an interval.
+        self.paid = (self.paid.max(now) + self.every).min(now + self.every * SPEAK_BURST);
         core::mem::take(&mut self.held)
     }
 
@@ -45,7 +64,7 @@ impl Pace {
 
     /// The first moment at which no more than the burst is unpaid.
     fn next_turn(&self) -> Time {
-        let burst = SPEAK_EVERY * (SPEAK_BURST - 1);
+        let burst = self.every * (SPEAK_BURST - 1);
         Time::ZERO + self.paid.since(Time::ZERO + burst)
     }
 }
@@ -100,7 +119,27 @@ mod tests {
         }
         assert_eq!(0, count(&pace.turn(now, fresh(100), false)));
         assert_eq!(Some(now + SPEAK_EVERY), pace.next_deadline());
-        assert_eq!(2, count(&pace.turn(now, fresh(101), true)));
+        for number in 0..50 {
+            assert!(count(&pace.turn(now, fresh(101 + number), true)) > 0);
+        }
+        assert_eq!(0, count(&pace.turn(now, fresh(200), false)));
+        assert_eq!(Some(now + SPEAK_EVERY), pace.next_deadline());
+    }
+
+    #[test]
+    fn slow_commits_make_turns_rarer_within_bounds() {
+        let mut pace = Pace::default();
+        let mut held_for = |commit: Duration| {
+            pace = Pace::default();
+            pace.commits(commit);
+            let now = Time::ZERO + Duration::from_secs(1_000);
+            (0..=u64::from(SPEAK_BURST)).for_each(|n| drop(pace.turn(now, fresh(n), false)));
+            pace.next_deadline().expect("one is held").since(now)
+        };
+        assert_eq!(SPEAK_EVERY, held_for(Duration::from_micros(300)));
+        let ten = Duration::from_millis(10);
+        assert_eq!(ten * SPEAK_COMMITS, held_for(ten));
+        assert_eq!(SPEAK_EVERY_MAX, held_for(Duration::from_secs(9)));
     }
 
     #[test]
