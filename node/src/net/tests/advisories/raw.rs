@@ -137,8 +137,9 @@ pub(super) struct Attacker {
     victim: Victim,
     /// What it says for itself; a stranger says nothing.
     hello: Option<&'static [u8]>,
-    /// How many names it has used.
+    /// How many names it has used, and what tells them from those of another attack.
     pub(super) names: u32,
+    pub(super) run: u32,
     enemy: Option<Enemy>,
     stream: Option<(StreamProtocol, Pipe)>,
 }
@@ -179,7 +180,8 @@ impl Pipe {
 
 /// A secret that nobody else in these tests has.
 pub(super) fn secret(number: u32) -> [u8; 32] {
-    *blake3::hash(&number.to_be_bytes()).as_bytes()
+    let parts = [number, std::process::id()].map(u32::to_be_bytes);
+    *blake3::hash(parts.as_flattened()).as_bytes()
 }
 
 impl Attacker {
@@ -188,6 +190,7 @@ impl Attacker {
             victim: victim.clone(),
             hello: None,
             names: 0,
+            run: std::process::id(),
             enemy: None,
             stream: None,
         }
