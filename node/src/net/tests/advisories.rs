@@ -7,7 +7,7 @@
 //! `AQUIFER_LOAD=full cargo nextest run --release --profile full -p aquifer-node advisories --no-capture`,
 //! a process of the lowest priority sends ten thousand, at the rate of the class and then as fast as
 //! it can (`flood`), and one line for each says what it costs the pair: a round trip under attack
-//! against one before it, over a thousand of either at least. A pause counts as all the round trips
+//! against one before it, over two thousand of either at least. A pause counts as all the round trips
 //! that would have met it.
 //!
 //! Not replayed: what only a resolver's answer or a relay's operator can send, and fragments of QUIC
@@ -52,7 +52,7 @@ fn is_full() -> bool {
 
 /// Round trips of the pair before an attack, and at least during one.
 fn trips() -> (usize, usize) {
-    if is_full() { (2_000, 1_000) } else { (50, 50) }
+    if is_full() { (2_000, 3_000) } else { (50, 50) }
 }
 
 /// What this process holds in memory, bytes; `None` where the system does not say.

@@ -132,12 +132,7 @@ impl Attack {
     }
 
     /// An enemy in a process of its own: the same test.
-    pub(super) fn elsewhere(
-        test: &str,
-        victim: &Victim,
-        least: usize,
-        rate: Option<u32>,
-    ) -> Self {
+    pub(super) fn elsewhere(test: &str, victim: &Victim, least: usize, rate: Option<u32>) -> Self {
         let key = data_encoding::HEXLOWER.encode(&victim.key);
         let rate = rate.map_or_else(|| "most".to_owned(), |rate| rate.to_string());
         let told = format!("{key} {} {} {least} {rate}", victim.quic, victim.tcp);

@@ -34,6 +34,40 @@ fn place(victim: &Victim) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port.expect("QUIC is over UDP")).into()
 }
 
+/// What looks like a first datagram: a long header, ids of 8 bytes, no token, and noise.
+fn initial(version: u32, number: usize, length: usize) -> Vec<u8> {
+    let head = [&[0xc3], &version.to_be_bytes()[..], &[8]].concat();
+    let ids = [noise_bytes(number, 8), vec![8], noise_bytes(number + 1, 8)].concat();
+    [head, ids, vec![0, 0x44, 0x96], noise_bytes(number, length)].concat()
+}
+
+/// Else a stranger who sends datagrams fills the log, and keeps the node busy with it.
+#[tokio::test]
+async fn what_fails_on_the_wire_is_counted_each_time_and_told_once() {
+    let mut node = Side::friend(1, QUIC, &[]).await;
+    let victim = Victim {
+        key: node.key,
+        quic: node.addr.clone(),
+        tcp: String::new(),
+    };
+    let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+    for number in 0.. {
+        let sent = socket
+            .send_to(&initial(1, number, 1_174), place(&victim))
+            .await;
+        sent.expect("sent");
+        if node.snapshot().await.incoming_failed >= 20 {
+            break;
+        }
+    }
+    let accept = |event| matches!(event, NetEvent::Trouble(Trouble::Accept { .. }));
+    let mut told = 0;
+    while let Ok(event) = node.events.try_recv() {
+        told += u32::from(accept(event));
+    }
+    assert_eq!(1, told);
+}
+
 /// What looks like a first datagram, and what does not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn datagrams_that_are_no_handshake_harm_nobody() {
@@ -41,25 +75,12 @@ async fn datagrams_that_are_no_handshake_harm_nobody() {
     endures(class, |victim, mut flood| async move {
         let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
         while let Some(frame) = flood.next().await {
-            // A long header of version 1, with ids of 8 bytes and no token.
-            let start = [0xc3, 0, 0, 0, 1, 8];
-            let ids = [
-                &noise_bytes(frame, 8)[..],
-                &[8],
-                &noise_bytes(frame + 1, 8),
-                &[0],
-            ]
-            .concat();
-            let initial = |length: usize| {
-                let head = [&start[..], &ids, &[0x44, 0x96]].concat();
-                [head, noise_bytes(frame, length)].concat()
-            };
             let bytes = match frame % 5 {
                 0 => noise_bytes(frame, 1 + frame % 1_400),
-                1 => initial(1_174),
-                2 => initial(frame % 200),
+                1 => initial(1, frame, 1_174),
+                2 => initial(1, frame, frame % 200),
                 // A version that does not exist calls for an answer.
-                3 => [&[0xc3, 0xba, 0xba, 0xba, 0xba, 8], &ids[..], &[0; 1_180]].concat(),
+                3 => initial(0xbaba_baba, frame, 1_180),
                 // A short header, for a connection that is none.
                 _ => [vec![0x43], noise_bytes(frame, 60)].concat(),
             };

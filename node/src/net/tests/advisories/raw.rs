@@ -141,6 +141,8 @@ pub(super) struct Attacker {
     pub(super) names: u32,
     pub(super) run: u32,
     enemy: Option<Enemy>,
+    /// It has had a stream under this name: if it gets none now, the node has heard enough of it.
+    spoke: bool,
     stream: Option<(StreamProtocol, Pipe)>,
 }
 
@@ -192,6 +194,7 @@ impl Attacker {
             names: 0,
             run: std::process::id(),
             enemy: None,
+            spoke: false,
             stream: None,
         }
     }
@@ -210,6 +213,7 @@ impl Attacker {
         let Victim { key, quic, .. } = &self.victim;
         let enemy = Enemy::reach(secret(self.names), quic, key, self.hello).await;
         self.stream = None;
+        self.spoke = false;
         self.enemy.insert(enemy)
     }
 
@@ -221,9 +225,12 @@ impl Attacker {
                 None => self.meet().await,
             };
             match enemy.open(protocol.clone()).await {
-                Ok(stream) => return Pipe::new(stream),
-                // Not attached yet, or the node has heard enough of it on this connection.
-                Err(OpenStreamError::UnsupportedProtocol(_)) if tried % 10 < 9 => {
+                Ok(stream) => {
+                    self.spoke = true;
+                    return Pipe::new(stream);
+                }
+                // Not attached yet.
+                Err(OpenStreamError::UnsupportedProtocol(_)) if !self.spoke && tried % 10 < 9 => {
                     sleep(Duration::from_millis(20)).await;
                 }
                 Err(_) => self.enemy = None,

@@ -64,39 +64,42 @@ async fn is_answered(victim: &Victim) {
 
 /// One connection that says what breaks a yamux.
 async fn overflow(addr: String, frame: usize) {
-            let too_long = 256 * 1024 + 1;
-            let bytes = match frame % 6 {
-                0 => [yamux(0, SYN, 1, too_long), vec![0; too_long as usize]].concat(),
-                1 => {
-                    let most = yamux(1, 0, 1, u32::MAX);
-                    [yamux(1, SYN, 1, u32::MAX), most.clone(), most].concat()
-                }
-                2 => [yamux(0, SYN, 1, u32::MAX), vec![0; 64]].concat(),
-                3 => noise_bytes(frame, 1024),
-                4 => (0..500)
-                    .flat_map(|id| yamux(1, SYN, 2 * id + 1, 0))
-                    .collect(),
-                _ => [
-                    (0..100).flat_map(|id| yamux(2, SYN, 0, id)).collect(),
-                    yamux(3, 9, 9, 9),
-                ]
-                .concat(),
-            };
-            // Refused for want of room, or cut off half way: both are answers.
-            let Ok(mut io) = secured(&addr, secret(frame as u32)).await else {
-                return;
-            };
-            let _ = io.write_all(&bytes).await;
-            let _ = io.flush().await;
-            let _ = io.close().await;
-            let mut rest = Vec::new();
-            let _ = timeout(Duration::from_secs(1), io.read_to_end(&mut rest)).await;
+    let too_long = 256 * 1024 + 1;
+    let bytes = match frame % 6 {
+        0 => [yamux(0, SYN, 1, too_long), vec![0; too_long as usize]].concat(),
+        1 => {
+            let most = yamux(1, 0, 1, u32::MAX);
+            [yamux(1, SYN, 1, u32::MAX), most.clone(), most].concat()
+        }
+        2 => [yamux(0, SYN, 1, u32::MAX), vec![0; 64]].concat(),
+        3 => noise_bytes(frame, 1024),
+        4 => (0..500)
+            .flat_map(|id| yamux(1, SYN, 2 * id + 1, 0))
+            .collect(),
+        _ => [
+            (0..100).flat_map(|id| yamux(2, SYN, 0, id)).collect(),
+            yamux(3, 9, 9, 9),
+        ]
+        .concat(),
+    };
+    // Refused for want of room, or cut off half way: both are answers.
+    let Ok(mut io) = secured(&addr, secret(frame as u32)).await else {
+        return;
+    };
+    let _ = io.write_all(&bytes).await;
+    let _ = io.flush().await;
+    let _ = io.close().await;
+    let mut rest = Vec::new();
+    let _ = timeout(Duration::from_secs(1), io.read_to_end(&mut rest)).await;
 }
 
 /// What is open to anyone who connects: identify, ping, and the choice of a protocol.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn garbage_for_identify_and_ping_harms_nobody() {
-    let class = Class::new("identify and ping: garbage, by strangers", Some(FRAMES_RATE));
+    let class = Class::new(
+        "identify and ping: garbage, by strangers",
+        Some(FRAMES_RATE),
+    );
     endures(class, |victim, mut flood| async move {
         let mut enemy = Attacker::stranger(&victim);
         while let Some(frame) = flood.next().await {
@@ -127,7 +130,10 @@ async fn garbage_for_identify_and_ping_harms_nobody() {
 /// Names without end, and what is no name.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn garbage_in_the_choice_of_a_protocol_harms_nobody() {
-    let class = Class::new("multistream-select: garbage, by strangers", Some(CONNECTS_RATE));
+    let class = Class::new(
+        "multistream-select: garbage, by strangers",
+        Some(CONNECTS_RATE),
+    );
     endures(class, |victim, flood| async move {
         let addr = victim.tcp;
         abreast(flood, move |frame| babble(addr.clone(), frame)).await
@@ -137,22 +143,22 @@ async fn garbage_in_the_choice_of_a_protocol_harms_nobody() {
 
 /// One connection that says what is no choice.
 async fn babble(addr: String, frame: usize) {
-            let mut io = wire(&addr).await.expect("it listens");
-            let hello = named("/multistream/1.0.0");
-            let bytes = match frame % 4 {
-                0 => [hello, vec![0xff; 64]].concat(),
-                1 => [hello, framed(&[b'a'; 16_000]), vec![b'a'; 60_000]].concat(),
-                // Name after name, none of which the node speaks.
-                2 => {
-                    let names = (0..1_000).flat_map(|at| named(&format!("/nothing/{at}")));
-                    hello.into_iter().chain(names).collect()
-                }
-                _ => b"GET / HTTP/1.1\r\n\r\n".to_vec(),
-            };
-            let _ = io.write_all(&bytes).await;
-            let _ = io.close().await;
-            let mut rest = Vec::new();
-            let _ = timeout(Duration::from_secs(1), io.read_to_end(&mut rest)).await;
+    let mut io = wire(&addr).await.expect("it listens");
+    let hello = named("/multistream/1.0.0");
+    let bytes = match frame % 4 {
+        0 => [hello, vec![0xff; 64]].concat(),
+        1 => [hello, framed(&[b'a'; 16_000]), vec![b'a'; 60_000]].concat(),
+        // Name after name, none of which the node speaks.
+        2 => {
+            let names = (0..1_000).flat_map(|at| named(&format!("/nothing/{at}")));
+            hello.into_iter().chain(names).collect()
+        }
+        _ => b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+    };
+    let _ = io.write_all(&bytes).await;
+    let _ = io.close().await;
+    let mut rest = Vec::new();
+    let _ = timeout(Duration::from_secs(1), io.read_to_end(&mut rest)).await;
 }
 
 /// Connections by the hundred from as many names, half of which never finish a handshake; and then
@@ -173,22 +179,22 @@ async fn a_flood_of_connections_leaves_members_up_and_lets_another_in() {
 
 /// One connection that comes to nothing.
 async fn half_way(addr: String, number: usize) {
-            let half = async {
-                match number % 4 {
-                    0 => drop(wire(&addr).await.expect("it listens")),
-                    1 => {
-                        let io = wire(&addr).await.expect("it listens");
-                        sleep(Duration::from_millis(100)).await;
-                        drop(io);
-                    }
-                    _ => {
-                        let io = secured(&addr, secret(number as u32)).await;
-                        sleep(Duration::from_millis(100)).await;
-                        drop(io);
-                    }
-                }
-            };
-            let _ = timeout(Duration::from_secs(2), half).await;
+    let half = async {
+        match number % 4 {
+            0 => drop(wire(&addr).await.expect("it listens")),
+            1 => {
+                let io = wire(&addr).await.expect("it listens");
+                sleep(Duration::from_millis(100)).await;
+                drop(io);
+            }
+            _ => {
+                let io = secured(&addr, secret(number as u32)).await;
+                sleep(Duration::from_millis(100)).await;
+                drop(io);
+            }
+        }
+    };
+    let _ = timeout(Duration::from_secs(2), half).await;
 }
 
 /// For a stranger nothing that stands behind the gate exists.
