@@ -8,7 +8,8 @@
 //! a process of the lowest priority sends ten thousand, at the rate of the class and then as fast as
 //! it can (`flood`), and one line for each says what it costs the pair: a round trip under attack
 //! against one before it, over two thousand of either at least. A pause counts as all the round trips
-//! that would have met it.
+//! that would have met it. Frames are counted where the enemy hands them to its own stack: what the
+//! node leaves on the wire is among them.
 //!
 //! Not replayed: what only a resolver's answer or a relay's operator can send, and fragments of QUIC
 //! streams out of order (RUSTSEC-2026-0185), for which a QUIC of our own would be needed;
