@@ -282,7 +282,7 @@ pub enum Trouble {
         /// The operating system's reason.
         why: String,
     },
-    /// A listener had trouble accepting and goes on.
+    /// A listener had trouble accepting and goes on. Told once a minute at most, counted always.
     #[error("listener failed to accept: {why}")]
     Accept {
         /// The operating system's reason.

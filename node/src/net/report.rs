@@ -19,7 +19,7 @@ pub struct NetSnapshot {
     pub strangers: usize,
     /// Frames dropped because their peer was not up.
     pub dropped_not_up: u64,
-    /// Incoming connections that a limit or a failed handshake ended.
+    /// Incoming connections that a limit, a failed handshake or garbage ended.
     pub incoming_failed: u64,
     /// Entries and provider records kept in the directories.
     pub directory_kept: usize,

@@ -1,6 +1,8 @@
 //! The gate's half inside a connection: a handler that is empty until attached, silent until
 //! opened, and empty again once revoked.
 //!
+//! What the inner handler reports is paced (`pace`): a peer can give no more work than that.
+//!
 //! It obeys the orders of `Gated` and keeps no verdicts of its own. An empty handler offers no
 //! protocol at all, so a stranger's attempt fails in negotiation, before any of our code runs.
 
@@ -8,7 +10,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::iter::Flatten;
 use std::option;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use libp2p::swarm::handler::{
     ConnectionEvent, FullyNegotiatedInbound, InboundUpgradeSend, ListenUpgradeError,
@@ -17,6 +19,9 @@ use libp2p::swarm::handler::{
 use libp2p::swarm::{
     ConnectionHandler, ConnectionHandlerEvent, Stream, StreamProtocol, SubstreamProtocol,
 };
+use tokio::time::Instant;
+
+use super::pace::Pace;
 
 /// What the gate tells a connection's handler.
 pub(in crate::net) enum Order<H: ConnectionHandler> {
@@ -49,6 +54,7 @@ pub(in crate::net) struct GatedHandler<H> {
     missed: HashSet<StreamProtocol>,
     /// What to report again, so that it hears it now: first as gone, then as there.
     replay: Vec<ProtocolSupport>,
+    pace: Pace,
 }
 
 impl<H> GatedHandler<H> {
@@ -59,6 +65,7 @@ impl<H> GatedHandler<H> {
             open: false,
             missed: HashSet::new(),
             replay: Vec::new(),
+            pace: Pace::default(),
         }
     }
 }
@@ -115,10 +122,15 @@ impl<H: ConnectionHandler> ConnectionHandler for GatedHandler<H> {
         let Some(inner) = self.inner.as_mut().filter(|_| self.open) else {
             return Poll::Pending;
         };
-        match self.replay.pop() {
-            Some(support) => Poll::Ready(ConnectionHandlerEvent::ReportRemoteProtocols(support)),
-            None => inner.poll(cx),
+        if let Some(support) = self.replay.pop() {
+            return Poll::Ready(ConnectionHandlerEvent::ReportRemoteProtocols(support));
         }
+        ready!(self.pace.poll_ready(cx));
+        let event = ready!(inner.poll(cx));
+        if matches!(event, ConnectionHandlerEvent::NotifyBehaviour(_)) {
+            self.pace.report(Instant::now());
+        }
+        Poll::Ready(event)
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Option<Self::ToBehaviour>> {

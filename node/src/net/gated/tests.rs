@@ -218,3 +218,47 @@ fn a_message_to_any_connection_goes_to_an_admitted_one_or_nowhere() {
     gate.inner.says.push_back((peer(), NotifyHandler::Any));
     assert_eq!(vec![(id(1), "Revoke".to_owned())], orders(&mut gate));
 }
+
+/// A handler that has something to report whenever it is asked.
+struct Babbler;
+
+impl ConnectionHandler for Babbler {
+    type FromBehaviour = ();
+    type ToBehaviour = ();
+    type InboundProtocol = DeniedUpgrade;
+    type OutboundProtocol = DeniedUpgrade;
+    type InboundOpenInfo = ();
+    type OutboundOpenInfo = ();
+
+    fn listen_protocol(&self) -> SubstreamProtocol<DeniedUpgrade> {
+        SubstreamProtocol::new(DeniedUpgrade, ())
+    }
+
+    fn on_behaviour_event(&mut self, (): ()) {}
+
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<DeniedUpgrade, (), ()>> {
+        Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(()))
+    }
+
+    fn on_connection_event(&mut self, _: ConnectionEvent<'_, DeniedUpgrade, DeniedUpgrade>) {}
+}
+
+#[tokio::test]
+async fn a_peer_that_gives_work_without_end_is_made_to_wait_and_heard_again() {
+    let mut handler = GatedHandler::empty();
+    handler.on_behaviour_event(Order::Attach(Box::new(Babbler)));
+    handler.on_behaviour_event(Order::Open);
+    let mut cx = Context::from_waker(noop_waker_ref());
+    let reports = |handler: &mut GatedHandler<Babbler>, cx: &mut Context<'_>| {
+        let most = 1_000_000;
+        (0..most).find(|_| handler.poll(cx).is_pending())
+    };
+    let burst = reports(&mut handler, &mut cx).expect("it is made to wait");
+    assert!(burst >= 250, "{burst}: not before it has said a burst");
+    let next = std::future::poll_fn(|cx| handler.poll(cx));
+    let event = tokio::time::timeout(Duration::from_secs(60), next).await;
+    assert!(
+        matches!(event, Ok(ConnectionHandlerEvent::NotifyBehaviour(()))),
+        "heard again"
+    );
+}

@@ -1,6 +1,9 @@
 //! What libp2p reports, translated: each event becomes bookkeeping, a libp2p call or an event for
 //! the node. An event we do not know is traced, never fatal.
 
+use std::io;
+use std::time::Duration;
+
 use libp2p::core::ConnectedPoint;
 use libp2p::request_response::{self, Message, OutboundFailure, ResponseChannel};
 use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
@@ -11,6 +14,9 @@ use super::Task;
 use crate::net::admission::{End, Left, Peer};
 use crate::net::behaviour::BehaviourEvent;
 use crate::net::{NetEvent, Trouble, admit, translate};
+
+/// The node is told that accepting fails at most this often.
+const ACCEPT_TOLD_EVERY: Duration = Duration::from_secs(60);
 
 impl Task {
     /// Routes one event of the swarm.
@@ -84,11 +90,23 @@ impl Task {
                 self.outbox
                     .push(NetEvent::Trouble(Trouble::ListenerLost { addrs, why }));
             }
-            SwarmEvent::ListenerError { error, .. } => {
-                let why = error.to_string();
-                self.outbox.push(NetEvent::Trouble(Trouble::Accept { why }));
-            }
+            SwarmEvent::ListenerError { error, .. } => self.not_accepted(&error, Instant::now()),
             other => tracing::trace!(?other, "swarm"),
+        }
+    }
+
+    /// Accepting failed. Anyone can bring that about with a datagram, so it is always counted and
+    /// seldom told.
+    fn not_accepted(&mut self, error: &io::Error, now: Instant) {
+        self.incoming_failed += 1;
+        let since = |told: Instant| now.duration_since(told);
+        if self
+            .accept_told
+            .is_none_or(|told| since(told) >= ACCEPT_TOLD_EVERY)
+        {
+            self.accept_told = Some(now);
+            let why = error.to_string();
+            self.outbox.push(NetEvent::Trouble(Trouble::Accept { why }));
         }
     }
 

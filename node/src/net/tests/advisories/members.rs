@@ -26,22 +26,19 @@ fn real_topic(shard: u8) -> String {
 
 /// Says legal messages, by hand, until the node has heard one: what follows is understood too. What is
 /// said before both have admitted each other is not heard.
-async fn is_heard(house: &House, enemy: &mut Attacker) {
-    let before = house.node.snapshot().await.meshes[0].heard;
+async fn is_heard(enemy: &mut Attacker, flood: &Flood) {
     for hello in 0.. {
-        let text = format!("hello {hello}");
+        if flood.is_understood() {
+            return;
+        }
+        let text = format!("hello {hello} of {}", enemy.run);
         let message = [
             field(2, text.as_bytes()),
             field(4, real_topic(0).as_bytes()),
         ]
         .concat();
         enemy.says(&MESH, &framed(&field(2, &message))).await;
-        for _ in 0..20 {
-            if house.node.snapshot().await.meshes[0].heard > before {
-                return;
-            }
-            sleep(Duration::from_millis(10)).await;
-        }
+        sleep(Duration::from_millis(50)).await;
     }
 }
 
@@ -49,9 +46,6 @@ async fn is_heard(house: &House, enemy: &mut Attacker) {
 /// topics that nobody knows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn prunes_with_endless_backoff_and_for_unknown_topics_harm_nobody() {
-    let mut house = House::stands().await;
-    let mut enemy = Attacker::member(&house.victim);
-    is_heard(&house, &mut enemy).await;
     let backoffs = [
         u64::MAX,
         u64::MAX / 2,
@@ -60,8 +54,11 @@ async fn prunes_with_endless_backoff_and_for_unknown_topics_harm_nobody() {
         1 << 40,
         0,
     ];
-    let attack = async move {
-        for frame in 0..frames() {
+    let class = Class::gossip("gossip: prunes, by a member");
+    endures(class, |victim, mut flood| async move {
+        let mut enemy = Attacker::member(&victim);
+        is_heard(&mut enemy, &flood).await;
+        while let Some(frame) = flood.next().await {
             let topic = match frame % 3 {
                 0 => format!("nobody knows {frame}"),
                 _ => real_topic((frame % 16) as u8),
@@ -73,19 +70,19 @@ async fn prunes_with_endless_backoff_and_for_unknown_topics_harm_nobody() {
             enemy.says(&MESH, &graft).await;
             enemy.says(&MESH, &control(PRUNE, [prune])).await;
         }
-        frames()
-    };
-    house.endures("gossip: prunes, by a member", attack).await;
+        flood.sent()
+    })
+    .await;
 }
 
 /// GHSA-g3g5-x568-qvqx: state for each topic a peer can think of. And floods of all the rest.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn floods_of_topics_and_of_control_messages_harm_nobody() {
-    let mut house = House::stands().await;
-    let mut enemy = Attacker::member(&house.victim);
-    is_heard(&house, &mut enemy).await;
-    let attack = async move {
-        for frame in 0..frames() {
+    let class = Class::gossip("gossip: control floods, by members");
+    endures(class, |victim, mut flood| async move {
+        let mut enemy = Attacker::member(&victim);
+        is_heard(&mut enemy, &flood).await;
+        while let Some(frame) = flood.next().await {
             let topics = (0..200).map(|topic| format!("topic {frame} {topic}"));
             let ids = |count: usize| -> Vec<u8> {
                 let id = |at| field(2, &noise_bytes(frame * 1_000 + at, 20));
@@ -118,20 +115,18 @@ async fn floods_of_topics_and_of_control_messages_harm_nobody() {
             };
             enemy.says(&MESH, &bytes).await;
         }
-        frames()
-    };
-    house
-        .endures("gossip: control floods, by members", attack)
-        .await;
+        flood.sent()
+    })
+    .await;
 }
 
 /// Entries that are no good, packets that are too long, and requests without end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn floods_of_the_directories_and_of_reach_harm_nobody() {
-    let mut house = House::stands().await;
-    let mut enemy = Attacker::member(&house.victim);
-    let attack = async move {
-        for frame in 0..frames() {
+async fn floods_of_the_directories_harm_nobody() {
+    let class = Class::new("directories: floods, by members", Some(FRAMES_RATE));
+    let ended = endures(class, |victim, mut flood| async move {
+        let mut enemy = Attacker::member(&victim);
+        while let Some(frame) = flood.next().await {
             let table = if frame % 2 == 0 {
                 &REGION_TABLE
             } else {
@@ -155,15 +150,21 @@ async fn floods_of_the_directories_and_of_reach_harm_nobody() {
             };
             enemy.says(table, &bytes).await;
         }
-        frames()
-    };
-    let state = house
-        .endures("directories: floods, by members", attack)
-        .await;
-    assert!(state.directory_refused > 0, "some of it was understood");
-    let mut enemy = Attacker::member(&house.victim);
-    let attack = async move {
-        for frame in 0..frames() {
+        flood.sent()
+    })
+    .await;
+    if let Some((_, state)) = ended {
+        assert!(state.directory_refused > 0, "some of it was understood");
+    }
+}
+
+/// What a relay and a prover of addresses is asked: all of it wrong.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn floods_of_reach_harm_nobody() {
+    let class = Class::new("relay and autonat: floods, by members", Some(FRAMES_RATE));
+    endures(class, |victim, mut flood| async move {
+        let mut enemy = Attacker::member(&victim);
+        while let Some(frame) = flood.next().await {
             match frame % 4 {
                 0 => enemy.casts(&HOP, &framed(&number(1, 0))).await,
                 1 => enemy.casts(&HOP, &framed(&noise_bytes(frame, 200))).await,
@@ -175,67 +176,76 @@ async fn floods_of_the_directories_and_of_reach_harm_nobody() {
                 _ => enemy.casts(&DIAL_BACK, &varint(u64::MAX)).await,
             }
         }
-        frames()
-    };
-    house
-        .endures("relay and autonat: floods, by members", attack)
-        .await;
+        flood.sent()
+    })
+    .await;
 }
 
-/// Lies about lengths, streams without end, and bytes that come one at a time.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn lies_on_our_own_protocols_harm_nobody() {
-    let mut house = House::stands().await;
-    let lie = |frame: usize| match frame % 4 {
+/// Lengths that lie, and bytes that mean nothing, for a protocol of our own.
+fn lie(frame: usize) -> Vec<u8> {
+    match frame % 4 {
         0 => u32::MAX.to_be_bytes().to_vec(),
         1 => [&(1_u32 << 20).to_be_bytes()[..], &[1; 4_000]].concat(),
         2 => [&16_384_u32.to_be_bytes()[..], &[1; 100]].concat(),
         _ => noise_bytes(frame, 2_000),
-    };
-    let mut enemy = Attacker::stranger(&house.victim);
-    let attack = async move {
-        for frame in 0..frames() {
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lies_to_admission_harm_nobody() {
+    let class = Class::new("admission: lies, by strangers", Some(FRAMES_RATE));
+    endures(class, |victim, mut flood| async move {
+        let mut enemy = Attacker::stranger(&victim);
+        while let Some(frame) = flood.next().await {
             enemy.casts(&admit::ADMIT_PROTOCOL, &lie(frame)).await;
         }
-        frames()
-    };
-    house.endures("admission: lies, by strangers", attack).await;
-    let mut enemy = Attacker::member(&house.victim);
-    let attack = async move {
-        for frame in 0..frames() {
+        flood.sent()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lies_in_questions_and_frames_harm_nobody() {
+    let class = Class::new("questions and frames: lies, by members", Some(FRAMES_RATE));
+    endures(class, |victim, mut flood| async move {
+        let mut enemy = Attacker::member(&victim);
+        while let Some(frame) = flood.next().await {
             match frame % 2 {
                 0 => enemy.casts(&calls::ASK_PROTOCOL, &lie(frame / 2)).await,
                 _ => enemy.says(&streams::SYNC_PROTOCOL, &lie(frame / 2)).await,
             }
         }
-        frames()
-    };
-    house
-        .endures("questions and frames: lies, by members", attack)
-        .await;
-    let mut enemy = Attacker::member(&house.victim);
-    let attack = async move {
+        flood.sent()
+    })
+    .await;
+}
+
+/// Streams without end, whose bytes come one at a time, ten times a second.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_that_never_end_harm_nobody() {
+    let class = Class::new("slow streams, by a member", None);
+    endures(class, |victim, mut flood| async move {
+        let mut enemy = Attacker::member(&victim);
         let mut pipes: Vec<Pipe> = Vec::new();
         let slow = [
             admit::ADMIT_PROTOCOL,
             calls::ASK_PROTOCOL,
             streams::SYNC_PROTOCOL,
         ];
-        let mut sent = 0;
-        // One byte each, ten times a second.
-        while sent < frames() {
+        loop {
             for protocol in &slow {
                 if pipes.len() < 24 {
                     pipes.push(enemy.opens(protocol).await);
                 }
             }
             for pipe in &mut pipes {
+                if flood.next().await.is_none() {
+                    return flood.sent();
+                }
                 let _ = pipe.write(&[0]).await;
-                sent += 1;
             }
             sleep(Duration::from_millis(100)).await;
         }
-        sent
-    };
-    house.endures("slow streams, by a member", attack).await;
+    })
+    .await;
 }

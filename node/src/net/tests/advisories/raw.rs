@@ -137,9 +137,12 @@ pub(super) struct Attacker {
     victim: Victim,
     /// What it says for itself; a stranger says nothing.
     hello: Option<&'static [u8]>,
-    /// How many names it has used.
+    /// How many names it has used, and what tells them from those of another attack.
     pub(super) names: u32,
+    pub(super) run: u32,
     enemy: Option<Enemy>,
+    /// It has had a stream under this name: if it gets none now, the node has heard enough of it.
+    spoke: bool,
     stream: Option<(StreamProtocol, Pipe)>,
 }
 
@@ -179,7 +182,8 @@ impl Pipe {
 
 /// A secret that nobody else in these tests has.
 pub(super) fn secret(number: u32) -> [u8; 32] {
-    *blake3::hash(&number.to_be_bytes()).as_bytes()
+    let parts = [number, std::process::id()].map(u32::to_be_bytes);
+    *blake3::hash(parts.as_flattened()).as_bytes()
 }
 
 impl Attacker {
@@ -188,7 +192,9 @@ impl Attacker {
             victim: victim.clone(),
             hello: None,
             names: 0,
+            run: std::process::id(),
             enemy: None,
+            spoke: false,
             stream: None,
         }
     }
@@ -207,6 +213,7 @@ impl Attacker {
         let Victim { key, quic, .. } = &self.victim;
         let enemy = Enemy::reach(secret(self.names), quic, key, self.hello).await;
         self.stream = None;
+        self.spoke = false;
         self.enemy.insert(enemy)
     }
 
@@ -218,9 +225,12 @@ impl Attacker {
                 None => self.meet().await,
             };
             match enemy.open(protocol.clone()).await {
-                Ok(stream) => return Pipe::new(stream),
-                // Not attached yet, or the node has heard enough of it on this connection.
-                Err(OpenStreamError::UnsupportedProtocol(_)) if tried % 10 < 9 => {
+                Ok(stream) => {
+                    self.spoke = true;
+                    return Pipe::new(stream);
+                }
+                // Not attached yet.
+                Err(OpenStreamError::UnsupportedProtocol(_)) if !self.spoke && tried % 10 < 9 => {
                     sleep(Duration::from_millis(20)).await;
                 }
                 Err(_) => self.enemy = None,
