@@ -3,11 +3,13 @@
 //!
 //! Run with `cargo bench -p aquifer-node --bench memory`. Nothing is asserted: a timing is not a test.
 
+mod common;
+
 use aquifer_node::api::{Recall, Remember};
 use aquifer_node::home::Home;
 use aquifer_node::store::NodeStore;
-use aquifer_node::{Node, Up, start};
 use aquifer_protocol::{Batch, Keys, Store as _, Table};
+use common::{WORDS, node};
 use std::fs::File;
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::time::{Duration, Instant};
@@ -29,7 +31,13 @@ async fn measure() {
         "{:34} {:>10} {:>10} {:>10}   per fdatasync",
         "", "min", "p50", "p99"
     );
-    let fdatasync = line("one fdatasync of 4 KiB", syncs(folder.path()), None);
+    let fdatasync = line("one fdatasync of 4 KiB", syncs(folder.path(), 1), None);
+    // So many pages of the file does redb change in one transaction, here and there.
+    line(
+        "one fdatasync of nine pages",
+        syncs(folder.path(), 9),
+        Some(fdatasync),
+    );
     line("one signature", signatures(), Some(fdatasync));
     line(
         "one bare store transaction",
@@ -102,17 +110,6 @@ async fn measure() {
     b.stop().await;
 }
 
-const WORDS: [&str; 8] = [
-    "port",
-    "owner",
-    "region",
-    "version",
-    "password policy",
-    "backup time",
-    "timeout",
-    "endpoint",
-];
-
 fn note(text: String) -> Remember {
     Remember {
         text,
@@ -130,31 +127,27 @@ fn find(query: String) -> Recall {
     }
 }
 
-async fn node(home: std::path::PathBuf, ticket: Option<String>) -> Node {
-    let up = Up {
-        home: Some(Home::at(Some(home))),
-        region: ticket.is_none().then(|| "eu".into()),
-        api: Some("127.0.0.1:0".into()),
-        listen: vec!["/ip4/127.0.0.1/udp/0/quic-v1".into()],
-        no_mdns: true,
-        ticket,
-        ..Up::default()
-    };
-    start(up).await.expect("starts")
-}
-
 async fn timed<T, E: std::fmt::Debug>(work: impl Future<Output = Result<T, E>>) -> Duration {
     let begun = Instant::now();
     work.await.expect("works");
     begun.elapsed()
 }
 
-fn syncs(folder: &std::path::Path) -> Vec<Duration> {
+/// So many pages of a file that has them already, each apart from the others, and an fdatasync.
+fn syncs(folder: &std::path::Path, pages: u64) -> Vec<Duration> {
     let mut file = File::create(folder.join("probe")).expect("a file");
-    let once = |_| {
+    let block = [7; 4_096];
+    for _ in 0..64 {
+        file.write_all(&block).expect("writes");
+    }
+    file.sync_all().expect("syncs");
+    let once = |i: usize| {
         let begun = Instant::now();
-        file.seek(SeekFrom::Start(0)).expect("seeks");
-        file.write_all(&[7; 4_096]).expect("writes");
+        for page in 0..pages {
+            let place = (i as u64 + page * 5) % 64;
+            file.seek(SeekFrom::Start(place * 4_096)).expect("seeks");
+            file.write_all(&block).expect("writes");
+        }
         file.sync_data().expect("syncs");
         begun.elapsed()
     };

@@ -5,18 +5,22 @@
 //! Run with `cargo bench -p aquifer-node --bench sync [records]`. Nothing is asserted: a timing is not
 //! a test.
 
+mod common;
+
+use aquifer_node::Node;
 use aquifer_node::api::Remember;
 use aquifer_node::home::Home;
 use aquifer_node::store::NodeStore;
-use aquifer_node::{Node, Up, start};
 use aquifer_protocol::body::{Manifest, Memory};
 use aquifer_protocol::certificate::role;
 use aquifer_protocol::event::Expect;
 use aquifer_protocol::{
     AgentId, Batch, Body, Chain, Command, CommandId, Durability, Grant, HiveId, Input, Keys,
-    Member, Message, Output, Policy, Replica, Seed, Settings, Store, StoreFailure, Table, Time,
+    MemStore, Member, Message, Output, Policy, Replica, Seed, Settings, Store, StoreFailure, Table,
+    Time,
 };
 use bytes::Bytes;
+use common::{WORDS, node};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -32,27 +36,38 @@ fn main() {
     runtime.block_on(nodes(folder.path(), records));
 }
 
-/// A store that remembers what was written to it, and how long it took.
-struct Watched {
-    store: NodeStore,
-    batches: Vec<Batch>,
+/// A store that is timed, or one that keeps what was written to it: keeping takes time.
+struct Watched<S> {
+    store: S,
+    batches: Option<Vec<Batch>>,
     took: Duration,
 }
 
-impl Watched {
-    fn at(folder: &Path) -> Self {
-        let home = Home::at(Some(folder.to_owned()));
-        home.create().expect("a folder");
-        let store = NodeStore::open(&home, None).expect("opens").store;
+impl<S> Watched<S> {
+    fn timed(store: S) -> Self {
         Self {
             store,
-            batches: Vec::new(),
+            batches: None,
             took: Duration::ZERO,
         }
     }
 }
 
-impl Store for Watched {
+fn on_disk(folder: &Path) -> NodeStore {
+    let home = Home::at(Some(folder.to_owned()));
+    home.create().expect("a folder");
+    NodeStore::open(&home, None).expect("opens").store
+}
+
+fn keeping() -> Watched<MemStore> {
+    let batches = Some(Vec::new());
+    Watched {
+        batches,
+        ..Watched::timed(MemStore::default())
+    }
+}
+
+impl<S: Store> Store for Watched<S> {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreFailure> {
         self.store.get(table, key)
     }
@@ -68,7 +83,9 @@ impl Store for Watched {
     }
 
     fn apply(&mut self, batch: Batch) -> Result<(), StoreFailure> {
-        self.batches.push(batch.clone());
+        if let Some(batches) = &mut self.batches {
+            batches.push(batch.clone());
+        }
         let begun = Instant::now();
         let done = self.store.apply(batch);
         self.took += begun.elapsed();
@@ -77,8 +94,8 @@ impl Store for Watched {
 }
 
 /// One side of the talk: its replica, what waits for it, and what it has cost.
-struct Side {
-    replica: Replica<Watched>,
+struct Side<S> {
+    replica: Replica<Watched<S>>,
     member: Member,
     inbox: Vec<Vec<u8>>,
     took: Duration,
@@ -87,7 +104,7 @@ struct Side {
     content: usize,
 }
 
-impl Side {
+impl<S: Store> Side<S> {
     fn beat(&mut self, now: Time, inputs: Vec<Input>) -> Vec<Vec<u8>> {
         let begun = Instant::now();
         for input in inputs {
@@ -111,6 +128,24 @@ impl Side {
         self.took += begun.elapsed();
         frames
     }
+
+    fn ask(&mut self, now: Time, command: Command) {
+        let id = CommandId(0);
+        self.beat(now, vec![Input::Command { id, command }]);
+    }
+
+    fn announce(&mut self, now: Time) {
+        let manifest = Manifest {
+            chain: self.member.chain().to_vec().into(),
+            addresses: Vec::new(),
+            agent: "aquifer/bench".into(),
+            storage_bytes: 0,
+            gpu_bytes: 0,
+            models: Vec::new(),
+            up_since: 0,
+        };
+        self.ask(now, Command::Announce { manifest });
+    }
 }
 
 fn member(root: &Keys, keys: &Keys) -> Member {
@@ -131,7 +166,7 @@ fn member(root: &Keys, keys: &Keys) -> Member {
         .expect("a good chain")
 }
 
-fn side(root: &Keys, n: u8, store: Watched, now: Time) -> Side {
+fn side<S: Store>(root: &Keys, n: u8, store: Watched<S>, now: Time) -> Side<S> {
     let keys = Keys::from_secret(&[n; 32]);
     let member = member(root, &keys);
     let settings = Settings {
@@ -166,124 +201,136 @@ fn text(i: usize) -> String {
     )
 }
 
-const WORDS: [&str; 8] = [
-    "port",
-    "owner",
-    "region",
-    "version",
-    "password policy",
-    "backup time",
-    "timeout",
-    "endpoint",
-];
-
 fn replicas(folder: &Path, records: usize) {
-    let root = Keys::from_secret(&[9; 32]);
-    let mut now = Time::from_millis(1_790_000_000_000);
-    let mut a = side(&root, 1, Watched::at(&folder.join("full")), now);
-    let announce = |side: &Side| Command::Announce {
-        manifest: Manifest {
-            chain: side.member.chain().to_vec().into(),
-            addresses: Vec::new(),
-            agent: "aquifer/bench".into(),
-            storage_bytes: 0,
-            gpu_bytes: 0,
-            models: Vec::new(),
-            up_since: 0,
-        },
+    let store = |name: &str| on_disk(&folder.join(name));
+    let timed = Talk::of(
+        Watched::timed(store("full")),
+        Watched::timed(store("empty")),
+        records,
+    );
+    // The same talk once more, since keeping what is written takes time and room.
+    let kept = Talk::of(keeping(), keeping(), records);
+    let (a, b) = (&timed.full, &timed.empty);
+    report("write in batches of 250", records, timed.written);
+    report("  of which its store", records, timed.kept);
+    let batches = |side: &Side<MemStore>, from| {
+        let batches = side.replica.store().batches.as_ref().expect("kept");
+        batches[from..].to_vec()
     };
-    let ask = |side: &mut Side, now: Time, command: Command| {
-        let id = CommandId(0);
-        side.beat(now, vec![Input::Command { id, command }]);
-    };
-    let command = announce(&a);
-    ask(&mut a, now, command);
-    let topic: aquifer_protocol::TopicName = "notes".parse().expect("legal");
-    let found = Command::Govern {
-        topic: topic.clone(),
-        policy: Policy::open(),
-        expect: Expect::New,
-    };
-    ask(&mut a, now, found);
-    let (written, batches) = (Instant::now(), records / BATCH);
-    for batch in 0..batches {
-        let body = |i| Body::Memory(Memory::of(text(batch * BATCH + i)));
-        let write = Command::Write {
-            topic: topic.clone(),
-            author: AgentId([7; 32]),
-            bodies: (0..BATCH).map(body).collect(),
-            durability: Durability::Local,
-        };
-        ask(&mut a, now, write);
-    }
-    let written = written.elapsed();
-    report("write in batches of 250", records, written);
-    let raw = replay(&folder.join("raw-full"), &a.replica.store().batches);
-    ratio("  redb alone, same batches", records, raw, written);
-
-    let mut b = side(&root, 2, Watched::at(&folder.join("empty")), now);
-    let command = announce(&b);
-    ask(&mut b, now, command);
-    (a.took, b.took, a.sent, a.content, b.sent) = (Duration::ZERO, Duration::ZERO, 0, 0, 0);
-    let before = b.replica.store().batches.len();
-    let store_before = b.replica.store().took;
-    let begun = Instant::now();
-    let (peer_a, peer_b) = (a.member.clone(), b.member.clone());
-    let up = |member: &Member| Input::PeerUp {
-        member: member.clone(),
-    };
-    b.inbox.extend(a.beat(now, vec![up(&peer_b)]));
-    a.inbox.extend(b.beat(now, vec![up(&peer_a)]));
-    let (node_a, node_b) = (peer_a.node(), peer_b.node());
-    let mut turns = 0;
-    while !(a.inbox.is_empty() && b.inbox.is_empty()) {
-        now = now + Duration::from_millis(1);
-        let frame = |from| {
-            move |bytes: Vec<u8>| Input::Frame {
-                from,
-                bytes: bytes.into(),
-            }
-        };
-        let heard: Vec<Input> = b.inbox.drain(..).map(frame(node_a)).collect();
-        a.inbox.extend(b.beat(now, heard));
-        let heard: Vec<Input> = a.inbox.drain(..).map(frame(node_b)).collect();
-        b.inbox.extend(a.beat(now, heard));
-        turns += 1;
-    }
-    let took = begun.elapsed();
-    let topic = topic.id(&HiveId(root.public()));
-    let height: u64 = b
-        .replica
-        .logs()
-        .of_topic(topic)
-        .map(|(_, s)| s.height)
-        .sum();
-    assert_eq!(height, records as u64, "all of it is there");
-    report("catch-up, two replicas, one thread", records, took);
+    let raw = replay(store("raw-full"), batches(&kept.full, 0));
+    ratio("  redb alone, same batches", records, raw, timed.written);
+    report("catch-up, two replicas, one thread", records, timed.took);
     report("  of which the full one's part", records, a.took);
     report("  of which the empty one's part", records, b.took);
-    report(
-        "    of which its store",
-        records,
-        b.replica.store().took - store_before,
-    );
-    let raw = replay(&folder.join("raw"), &b.replica.store().batches[before..]);
-    ratio("  redb alone, same batches", records, raw, took);
+    report("    of which its store", records, timed.stored);
+    let raw = replay(store("raw"), batches(&kept.empty, kept.batches_before));
+    ratio("  redb alone, same batches", records, raw, timed.took);
     ratio("    against the empty one's part", records, raw, b.took);
     let (wire, content) = (a.sent + b.sent, a.content);
     println!(
-        "  wire {wire} B in {turns} turns, {:.3} x the records' {content} B ({} B each)",
+        "  wire {wire} B in {} turns, {:.3} x the records' {content} B ({} B each)",
+        timed.turns,
         wire as f64 / content as f64,
         content / records
     );
 }
 
-fn replay(folder: &Path, batches: &[Batch]) -> Duration {
-    let mut raw = Watched::at(folder).store;
-    let batches = batches.to_vec();
+/// A full node writes, an empty one catches up.
+struct Talk<S> {
+    full: Side<S>,
+    empty: Side<S>,
+    written: Duration,
+    /// The full one's store's part of that.
+    kept: Duration,
+    took: Duration,
+    /// The empty one's store's part of that.
+    stored: Duration,
+    turns: usize,
+    /// How many batches the empty one had written before.
+    batches_before: usize,
+}
+
+impl<S: Store> Talk<S> {
+    fn of(full: Watched<S>, empty: Watched<S>, records: usize) -> Self {
+        let root = Keys::from_secret(&[9; 32]);
+        let mut now = Time::from_millis(1_790_000_000_000);
+        let mut a = side(&root, 1, full, now);
+        a.announce(now);
+        let topic: aquifer_protocol::TopicName = "notes".parse().expect("legal");
+        let found = Command::Govern {
+            topic: topic.clone(),
+            policy: Policy::open(),
+            expect: Expect::New,
+        };
+        a.ask(now, found);
+        let write = |batch: usize| Command::Write {
+            topic: topic.clone(),
+            author: AgentId([7; 32]),
+            bodies: (0..BATCH)
+                .map(|i| Body::Memory(Memory::of(text(batch * BATCH + i))))
+                .collect(),
+            durability: Durability::Local,
+        };
+        let commands: Vec<Command> = (0..records / BATCH).map(write).collect();
+        let kept_before = a.replica.store().took;
+        let begun = Instant::now();
+        for command in commands {
+            a.ask(now, command);
+        }
+        let written = begun.elapsed();
+        let kept = a.replica.store().took - kept_before;
+
+        let mut b = side(&root, 2, empty, now);
+        b.announce(now);
+        (a.took, b.took, a.sent, a.content, b.sent) = (Duration::ZERO, Duration::ZERO, 0, 0, 0);
+        let batches_before = b.replica.store().batches.as_ref().map_or(0, Vec::len);
+        let stored_before = b.replica.store().took;
+        let begun = Instant::now();
+        let (peer_a, peer_b) = (a.member.clone(), b.member.clone());
+        let up = |member: &Member| Input::PeerUp {
+            member: member.clone(),
+        };
+        b.inbox.extend(a.beat(now, vec![up(&peer_b)]));
+        a.inbox.extend(b.beat(now, vec![up(&peer_a)]));
+        let (node_a, node_b) = (peer_a.node(), peer_b.node());
+        let mut turns = 0;
+        while !(a.inbox.is_empty() && b.inbox.is_empty()) {
+            now = now + Duration::from_millis(1);
+            let frame = |from| {
+                move |bytes: Vec<u8>| Input::Frame {
+                    from,
+                    bytes: bytes.into(),
+                }
+            };
+            let heard: Vec<Input> = b.inbox.drain(..).map(frame(node_a)).collect();
+            a.inbox.extend(b.beat(now, heard));
+            let heard: Vec<Input> = a.inbox.drain(..).map(frame(node_b)).collect();
+            b.inbox.extend(a.beat(now, heard));
+            turns += 1;
+        }
+        let took = begun.elapsed();
+        let topic = topic.id(&HiveId(root.public()));
+        let logs = b.replica.logs().of_topic(topic);
+        let height: u64 = logs.map(|(_, state)| state.height).sum();
+        assert_eq!(height, records as u64, "all of it is there");
+        let stored = b.replica.store().took - stored_before;
+        Self {
+            full: a,
+            empty: b,
+            written,
+            kept,
+            took,
+            stored,
+            turns,
+            batches_before,
+        }
+    }
+}
+
+fn replay(mut store: NodeStore, batches: Vec<Batch>) -> Duration {
     let begun = Instant::now();
     for batch in batches {
-        raw.apply(batch).expect("applies");
+        store.apply(batch).expect("applies");
     }
     begun.elapsed()
 }
@@ -337,17 +384,4 @@ fn received(node: &Node) -> usize {
         .lines()
         .find_map(|line| line.strip_prefix("aquifer_records_total{kind=\"received\"} "));
     line.and_then(|count| count.parse().ok()).unwrap_or(0)
-}
-
-async fn node(home: std::path::PathBuf, ticket: Option<String>) -> Node {
-    let up = Up {
-        home: Some(Home::at(Some(home))),
-        region: ticket.is_none().then(|| "eu".into()),
-        api: Some("127.0.0.1:0".into()),
-        listen: vec!["/ip4/127.0.0.1/udp/0/quic-v1".into()],
-        no_mdns: true,
-        ticket,
-        ..Up::default()
-    };
-    start(up).await.expect("starts")
 }

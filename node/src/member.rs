@@ -278,9 +278,8 @@ async fn renew(
         let chain = issuer.issue(home, ask_for(me), now).ok()?;
         return keep(home, &chain.check(&me.grant().hive).ok()?);
     }
-    let view = helm.view();
-    let may_issue = view
-        .law
+    let law = helm.view().law.clone();
+    let may_issue = law
         .members()
         .filter(|(_, known)| known.member.grant().may_issue);
     let addrs: Vec<String> = may_issue

@@ -132,15 +132,9 @@ pub(crate) async fn keep(keeper: Keeper) {
         let Some(state) = snapshot(&keeper.net).await else {
             return;
         };
-        let view = keeper.helm.view();
-        let all = candidates(&view, &state);
-        let me = (view.me.node(), view.me.region());
         let turn = keeper.helm.now().millis() / TURN_MS;
-        let chosen = choose(me, &all, keeper.max_peers, turn);
-        let wanted: BTreeMap<NodeId, Vec<String>> = chosen
-            .into_iter()
-            .map(|node| (node, addresses(&view, &node)))
-            .collect();
+        // The view goes at once: what the store has changed since an old one takes room until then.
+        let wanted = wanted(&keeper.helm.view(), &state, keeper.max_peers, turn);
         let gone = told.keys().filter(|node| !wanted.contains_key(node));
         let news = wanted
             .iter()
@@ -171,6 +165,21 @@ pub(crate) async fn snapshot(net: &mpsc::Sender<NetCommand>) -> Option<NetSnapsh
     let (reply, answer) = oneshot::channel();
     net.send(NetCommand::Snapshot { reply }).await.ok()?;
     answer.await.ok()
+}
+
+/// The nodes to be connected with, and where they listen.
+fn wanted(
+    view: &View,
+    state: &NetSnapshot,
+    max_peers: usize,
+    turn: u64,
+) -> BTreeMap<NodeId, Vec<String>> {
+    let me = (view.me.node(), view.me.region());
+    let chosen = choose(me, &candidates(view, state), max_peers, turn);
+    let with_addresses = chosen
+        .into_iter()
+        .map(|node| (node, addresses(view, &node)));
+    with_addresses.collect()
 }
 
 fn candidates(view: &View, state: &NetSnapshot) -> Vec<Candidate> {

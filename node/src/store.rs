@@ -108,6 +108,8 @@ pub struct NodeStore {
     home: Home,
     kind: EngineKind,
     engine: Box<dyn Engine>,
+    /// The store as of the last commit: what is read between commits.
+    current: Reader,
     health: Health,
     /// Set once a write has failed: after that nothing may be acknowledged (I18).
     failed: Option<StoreFailure>,
@@ -119,6 +121,9 @@ pub struct Snapshot {
     reader: Reader,
     erases: bool,
 }
+
+/// An engine that was opened, and its first reader.
+type OpenStore = (Box<dyn Engine>, Reader);
 
 /// A store that was opened, and what had to be put aside for it.
 #[derive(Debug)]
@@ -138,7 +143,7 @@ impl NodeStore {
     /// `store_newer`, `home_unusable`.
     pub fn open(home: &Home, asked: Option<EngineKind>) -> Result<Opened, Problem> {
         let kind = settle_engine(home, asked)?;
-        let (engine, put_aside) = open_or_put_aside(home, kind)?;
+        let ((engine, current), put_aside) = open_or_put_aside(home, kind)?;
         if !kind.warning().is_empty() {
             tracing::warn!(target: "aquifer::store", engine = kind.name(), "{}", kind.warning());
         }
@@ -146,6 +151,7 @@ impl NodeStore {
             home: home.clone(),
             kind,
             engine,
+            current,
             health: Health::default(),
             failed: None,
         };
@@ -159,8 +165,8 @@ impl NodeStore {
     /// As [`NodeStore::open`]; a store that is corrupt now is a failure.
     pub fn reopened(mut self) -> Result<Self, Problem> {
         if !self.engine.is_unharmed() {
-            self.engine = Box::new(Closed);
-            self.engine =
+            (self.engine, self.current) = (Box::new(Closed), Arc::new(Closed));
+            (self.engine, self.current) =
                 open_patiently(&self.home, self.kind, false).map_err(|why| match why {
                     OpenEngine::Locked => store_failed("the engine did not let go of its files"),
                     why => cannot_open(&self.home, self.kind, why),
@@ -184,7 +190,7 @@ impl NodeStore {
     /// The store as it is now, for a reader.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
-            reader: self.engine.reader(),
+            reader: self.current.clone(),
             erases: self.kind.erases(),
         }
     }
@@ -200,7 +206,10 @@ impl NodeStore {
     /// # Errors
     /// If the engine fails.
     pub fn compact(&mut self) -> Result<bool, StoreFailure> {
-        self.engine.compact()
+        self.current = Arc::new(Closed);
+        let moved = self.engine.compact();
+        self.current = self.engine.reader()?;
+        moved
     }
 
     /// The bytes that the store of `home` takes on disk.
@@ -279,7 +288,7 @@ impl Store for Snapshot {
 
 impl Store for NodeStore {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreFailure> {
-        let read = self.engine.get(table, key);
+        let read = self.current.get(table, key);
         read.inspect_err(|_| self.suspect())
     }
 
@@ -290,7 +299,7 @@ impl Store for NodeStore {
         until: Option<&[u8]>,
         visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
     ) -> Result<(), StoreFailure> {
-        let read = self.engine.range(table, from, until, visit);
+        let read = self.current.range(table, from, until, visit);
         read.inspect_err(|_| self.suspect())
     }
 
@@ -298,9 +307,13 @@ impl Store for NodeStore {
         if let Some(failure) = &self.failed {
             return Err(failure.clone());
         }
-        let (done, took) = clock::timed(|| self.engine.apply(batch));
+        let (done, took) = clock::timed(|| {
+            self.engine.apply(&batch)?;
+            self.engine.reader()
+        });
         self.health.committed(took);
-        done.inspect_err(|failure| {
+        let kept = done.map(|reader| self.current = reader);
+        kept.inspect_err(|failure| {
             // Whether the batch is on disk is unknown now, and another fsync would not tell.
             self.failed = Some(failure.clone());
             self.suspect();
@@ -350,7 +363,7 @@ fn engine_problem(message: String, hint: &str) -> Problem {
 fn open_or_put_aside(
     home: &Home,
     kind: EngineKind,
-) -> Result<(Box<dyn Engine>, Option<PathBuf>), Problem> {
+) -> Result<(OpenStore, Option<PathBuf>), Problem> {
     let suspect = home.file(SUSPECT_FILE);
     let opened = match open_patiently(home, kind, suspect.exists()) {
         Ok(engine) => (engine, None),
@@ -372,11 +385,7 @@ fn open_or_put_aside(
 
 /// The home is locked by us, so whoever has the files open is a reader of a store that has just been
 /// closed in this process: it lets go in a moment.
-fn open_patiently(
-    home: &Home,
-    kind: EngineKind,
-    check: bool,
-) -> Result<Box<dyn Engine>, OpenEngine> {
+fn open_patiently(home: &Home, kind: EngineKind, check: bool) -> Result<OpenStore, OpenEngine> {
     let path = kind.path(home);
     let mut opened = open_at(kind, &path, check);
     for _ in 0..LOCKED_TRIES {
@@ -392,18 +401,18 @@ fn open_patiently(
     opened
 }
 
-fn open_at(kind: EngineKind, path: &Path, check: bool) -> Result<Box<dyn Engine>, OpenEngine> {
+fn open_at(kind: EngineKind, path: &Path, check: bool) -> Result<OpenStore, OpenEngine> {
     let open = || {
         let engine = kind.open(path, check)?;
+        let corrupt = |why: StoreFailure| OpenEngine::Corrupt(why.to_string());
+        let reader = engine.reader().map_err(corrupt)?;
         // Reading where the logs stand touches every page that opening the replica needs.
         let seen = Snapshot {
-            reader: engine.reader(),
+            reader: reader.clone(),
             erases: kind.erases(),
         };
-        match aquifer_protocol::log::Logs::load(&seen) {
-            Ok(_) => Ok(engine),
-            Err(why) => Err(OpenEngine::Corrupt(why.to_string())),
-        }
+        aquifer_protocol::log::Logs::load(&seen).map_err(corrupt)?;
+        Ok((engine, reader))
     };
     // Engines assert on some corruptions; a node must come up all the same.
     let opened = std::panic::catch_unwind(open);

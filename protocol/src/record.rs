@@ -10,7 +10,7 @@
 use crate::body::Kind;
 use crate::canonical::encodes_to;
 use crate::envelope;
-use crate::identity::{AgentId, Keys, NodeId, digest, id32, verify};
+use crate::identity::{AgentId, Keys, NodeId, Signature, digest, id32, verify};
 use crate::limits::{BODY_BYTES_MAX, ENVELOPE_BYTES_MAX};
 use crate::time::Stamp;
 use crate::topic::TopicId;
@@ -122,10 +122,20 @@ pub struct OversizedBody {
     pub len: usize,
 }
 
-impl Record {
-    /// Signs a record. `body_len` and `body_hash` of `header` are filled in from `body` and `salt`.
-    pub fn author(
-        keys: &Keys,
+/// A record that lacks only its signature: what follows it can be written already, since an id does
+/// not cover the signature.
+pub(crate) struct Draft {
+    id: RecordId,
+    header: Header,
+    carried: Bytes,
+    payload: Vec<u8>,
+    /// What is to be signed.
+    signed: Vec<u8>,
+}
+
+impl Draft {
+    /// Of `body`; see [`Record::author`].
+    pub(crate) fn new(
         mut header: Header,
         salt: [u8; SALT_BYTES],
         body: &[u8],
@@ -139,22 +149,60 @@ impl Record {
         header.body_hash = digest("aquifer/body/1", &[&carried]);
         let mut payload = Vec::with_capacity(ENVELOPE_BYTES_MAX);
         minicbor::encode(&header, &mut payload).expect("a vector takes any encoding");
-        let signature = keys.sign(&envelope::signed_bytes(&payload));
-        let envelope = envelope::close(&payload, &signature);
-        Ok(Self(Arc::new(Inner {
+        Ok(Self {
             id: RecordId(digest("aquifer/rec/1", &[&payload])),
             header,
-            envelope: envelope.into(),
-            body: Some(carried),
+            carried,
+            signed: envelope::signed_bytes(&payload),
+            payload,
+        })
+    }
+
+    /// The id that the record will have.
+    pub(crate) fn id(&self) -> RecordId {
+        self.id
+    }
+
+    /// Signs all of `drafts`.
+    pub(crate) fn sign_all(keys: &Keys, mut drafts: Vec<Self>) -> Vec<Record> {
+        let take = |draft: &mut Self| core::mem::take(&mut draft.signed);
+        let messages: Vec<Vec<u8>> = drafts.iter_mut().map(take).collect();
+        let signatures = keys.sign_all(&messages);
+        let signed = drafts.into_iter().zip(&signatures);
+        signed
+            .map(|(draft, signature)| draft.close(signature))
+            .collect()
+    }
+
+    fn close(self, signature: &Signature) -> Record {
+        Record(Arc::new(Inner {
+            id: self.id,
+            header: self.header,
+            envelope: envelope::close(&self.payload, signature).into(),
+            body: Some(self.carried),
             signed: true,
-        })))
+        }))
+    }
+}
+
+impl Record {
+    /// Signs a record. `body_len` and `body_hash` of `header` are filled in from `body` and `salt`.
+    pub fn author(
+        keys: &Keys,
+        header: Header,
+        salt: [u8; SALT_BYTES],
+        body: &[u8],
+    ) -> Result<Self, OversizedBody> {
+        let draft = Draft::new(header, salt, body)?;
+        let signature = keys.sign(&draft.signed);
+        Ok(draft.close(&signature))
     }
 
     /// Opens a record that came alone: everything is checked, the signature strictly.
     pub fn open(envelope: &Bytes, body: Option<&Bytes>) -> Result<Self, OpenRecord> {
-        let record = Self::parse(envelope, body)?;
+        let record = Self::parse(envelope, body, true)?;
         if record.check_signature() {
-            Ok(record.marked(true))
+            Ok(record)
         } else {
             Err(OpenRecord::Unsigned)
         }
@@ -168,14 +216,15 @@ impl Record {
         signed: bool,
         id: Option<RecordId>,
     ) -> Result<Self, OpenRecord> {
-        let record = Self::parse(envelope, body)?;
+        let record = Self::parse(envelope, body, signed)?;
         match id {
             Some(id) if id != record.id() => Err(OpenRecord::Malformed),
-            _ => Ok(record.marked(signed)),
+            _ => Ok(record),
         }
     }
 
-    fn parse(envelope: &Bytes, body: Option<&Bytes>) -> Result<Self, OpenRecord> {
+    /// Checks all but the signature, of which `signed` is to be known.
+    fn parse(envelope: &Bytes, body: Option<&Bytes>, signed: bool) -> Result<Self, OpenRecord> {
         if envelope.len() > ENVELOPE_BYTES_MAX
             || body.is_some_and(|b| b.len() > BODY_BYTES_MAX + SALT_BYTES)
         {
@@ -203,7 +252,7 @@ impl Record {
             header,
             envelope: envelope.clone(),
             body: body.cloned(),
-            signed: false,
+            signed,
         })))
     }
 
@@ -255,29 +304,13 @@ impl Record {
     /// The same record without its body.
     #[must_use]
     pub fn without_body(&self) -> Self {
-        self.with(None, self.0.signed)
-    }
-
-    /// The same record with `signed` known of its signature.
-    #[must_use]
-    fn marked(&self, signed: bool) -> Self {
-        self.with(self.0.body.clone(), signed)
-    }
-
-    fn with(&self, body: Option<Bytes>, signed: bool) -> Self {
-        let Inner {
-            id,
-            header,
-            envelope,
-            ..
-        } = &*self.0;
-        let (header, envelope) = (header.clone(), envelope.clone());
+        let (header, envelope) = (self.0.header.clone(), self.0.envelope.clone());
         Self(Arc::new(Inner {
-            id: *id,
+            id: self.0.id,
             header,
             envelope,
-            body,
-            signed,
+            body: None,
+            signed: self.0.signed,
         }))
     }
 
@@ -291,8 +324,9 @@ impl Record {
 /// the signature of the last only, since it vouches for the rest by their hashes.
 pub fn open_run(parts: &[(Bytes, Option<Bytes>)]) -> Result<Vec<Record>, OpenRecord> {
     let mut run: Vec<Record> = Vec::with_capacity(parts.len());
-    for (envelope, body) in parts {
-        let record = Record::parse(envelope, body.as_ref())?;
+    for (place, (envelope, body)) in parts.iter().enumerate() {
+        let last = place + 1 == parts.len();
+        let record = Record::parse(envelope, body.as_ref(), last)?;
         if let Some(before) = run.last() {
             let (a, b) = (before.header(), record.header());
             let same_log = (a.topic, a.writer, a.log) == (b.topic, b.writer, b.log);
@@ -302,13 +336,10 @@ pub fn open_run(parts: &[(Bytes, Option<Bytes>)]) -> Result<Vec<Record>, OpenRec
         }
         run.push(record);
     }
-    if let Some(last) = run.last_mut() {
-        if !last.check_signature() {
-            return Err(OpenRecord::Unsigned);
-        }
-        *last = last.marked(true);
+    match run.last() {
+        Some(last) if !last.check_signature() => Err(OpenRecord::Unsigned),
+        _ => Ok(run),
     }
-    Ok(run)
 }
 
 #[cfg(test)]
@@ -393,7 +424,7 @@ pub(crate) mod tests {
         assert_eq!(open_run(&gap), Err(OpenRecord::Unchained));
         let mut forged = parts.clone();
         let forger = Keys::from_secret(&[2; 32]);
-        let last = Record::parse(&parts[3].0, None)
+        let last = Record::parse(&parts[3].0, None, false)
             .expect("good")
             .header()
             .clone();

@@ -1,4 +1,4 @@
-//! What every store engine is to the node: the core's `Store`, and readers beside it.
+//! What every store engine is to the node: it takes batches, and gives readers as of one commit.
 
 use aquifer_protocol::{Batch, Store, StoreFailure, Table};
 use bytes::Bytes;
@@ -12,9 +12,12 @@ pub(super) type Reader = Arc<dyn Store + Send + Sync>;
 /// An open database.
 ///
 /// After a failed `apply` an engine is not used again, but for being closed, unless it says otherwise.
-pub(super) trait Engine: Store + Send {
+pub(super) trait Engine: Send {
     /// The store as of the last commit. It does not move, and does not wait for one.
-    fn reader(&self) -> Reader;
+    fn reader(&self) -> Result<Reader, StoreFailure>;
+
+    /// Applies all of `batch` or none of it, and returns once it would survive a power cut.
+    fn apply(&mut self, batch: &Batch) -> Result<(), StoreFailure>;
 
     /// Whether its last failure left it as it was before.
     fn is_unharmed(&self) -> bool {
@@ -44,8 +47,12 @@ pub(super) enum OpenEngine {
 pub(super) struct Closed;
 
 impl Engine for Closed {
-    fn reader(&self) -> Reader {
-        Arc::new(Self)
+    fn reader(&self) -> Result<Reader, StoreFailure> {
+        Ok(Arc::new(Self))
+    }
+
+    fn apply(&mut self, _: &Batch) -> Result<(), StoreFailure> {
+        Err(closed())
     }
 
     fn compact(&mut self) -> Result<bool, StoreFailure> {
@@ -69,7 +76,7 @@ impl Store for Closed {
     }
 
     fn apply(&mut self, _: Batch) -> Result<(), StoreFailure> {
-        Err(closed())
+        Err(read_only())
     }
 }
 

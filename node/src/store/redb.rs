@@ -36,13 +36,10 @@ fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static 
 /// An open redb database.
 pub(super) struct RedbEngine {
     db: Database,
-    /// The tables as of the last commit: reading between commits opens nothing.
-    current: Tables,
 }
 
-/// The tables as they were after one commit.
-#[derive(Clone)]
-struct Tables(Arc<Vec<Entries>>);
+/// The tables as they were after one commit, by their numbers.
+struct Tables(Vec<Entries>);
 
 impl RedbEngine {
     /// Opens the database at `path`, or makes it; `check` reads it whole first.
@@ -61,15 +58,11 @@ impl RedbEngine {
         }
         // A store that has its tables is not written to before its schema has been read: one of a
         // newer version must stay as it is.
-        let current = match Tables::of(&db) {
-            Ok(current) => current,
-            Err(redb::Error::TableDoesNotExist(_)) => {
-                make_tables(&db)?;
-                Tables::of(&db)?
-            }
-            Err(why) => return Err(why.into()),
-        };
-        Ok(Self { db, current })
+        match Tables::of(&db) {
+            Err(redb::Error::TableDoesNotExist(_)) => make_tables(&db)?,
+            found => drop(found?),
+        }
+        Ok(Self { db })
     }
 
     fn write(&self, batch: &Batch) -> Result<(), redb::Error> {
@@ -90,16 +83,18 @@ impl RedbEngine {
 }
 
 impl Engine for RedbEngine {
-    fn reader(&self) -> Reader {
-        Arc::new(self.current.clone())
+    fn reader(&self) -> Result<Reader, StoreFailure> {
+        let tables = Tables::of(&self.db).map_err(|e| failed("read", &e))?;
+        Ok(Arc::new(tables))
     }
 
-    /// Moves what is live together and cuts the file. No reader may hold a snapshot.
+    fn apply(&mut self, batch: &Batch) -> Result<(), StoreFailure> {
+        self.write(batch).map_err(|e| failed("commit", &e))
+    }
+
+    /// Moves what is live together and cuts the file.
     fn compact(&mut self) -> Result<bool, StoreFailure> {
-        self.current = Tables(Arc::default());
-        let moved = self.db.compact();
-        self.current = Tables::of(&self.db).map_err(|e| failed("read", &e))?;
-        moved.map_err(|e| failure("compact", &e))
+        self.db.compact().map_err(|e| failure("compact", &e))
     }
 }
 
@@ -107,8 +102,8 @@ impl Tables {
     fn of(db: &Database) -> Result<Self, redb::Error> {
         let transaction = db.begin_read()?;
         let open = |table: &Table| transaction.open_table(definition(*table));
-        let tables = Table::ALL.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self(Arc::new(tables)))
+        let tables = Table::ALL.iter().map(open).collect::<Result<_, _>>()?;
+        Ok(Self(tables))
     }
 
     fn table(&self, table: Table) -> &Entries {
@@ -159,28 +154,6 @@ impl Store for Tables {
 
     fn apply(&mut self, _: Batch) -> Result<(), StoreFailure> {
         Err(read_only())
-    }
-}
-
-impl Store for RedbEngine {
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreFailure> {
-        self.current.get(table, key)
-    }
-
-    fn range(
-        &self,
-        table: Table,
-        from: &[u8],
-        until: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
-    ) -> Result<(), StoreFailure> {
-        self.current.range(table, from, until, visit)
-    }
-
-    fn apply(&mut self, batch: Batch) -> Result<(), StoreFailure> {
-        let done = self.write(&batch).and_then(|()| Tables::of(&self.db));
-        self.current = done.map_err(|e| failed("commit", &e))?;
-        Ok(())
     }
 }
 

@@ -95,13 +95,6 @@ impl SledEngine {
         })
     }
 
-    fn now(&self) -> Seen {
-        Seen {
-            pages: self.pages.clone(),
-            at: self.newest.clone(),
-        }
-    }
-
     fn write(&mut self, batch: &Batch) -> Result<(), sled::Error> {
         let mut overwritten = BTreeMap::new();
         let mut changes = sled::Batch::default();
@@ -152,8 +145,27 @@ impl Generation {
 }
 
 impl Engine for SledEngine {
-    fn reader(&self) -> Reader {
-        Arc::new(self.now())
+    fn reader(&self) -> Result<Reader, StoreFailure> {
+        let (pages, at) = (self.pages.clone(), self.newest.clone());
+        Ok(Arc::new(Seen { pages, at }))
+    }
+
+    fn apply(&mut self, batch: &Batch) -> Result<(), StoreFailure> {
+        // sled does not survive a write that finds no room, so it is not tried where there is little.
+        let needed = ROOM_BYTES + 4 * batch_bytes(batch);
+        self.unharmed = free_bytes(&self.files.folder).is_some_and(|free| free < needed);
+        if self.unharmed {
+            return Err(StoreFailure {
+                full: true,
+                ..failure("commit", "there is too little room on the disk")
+            });
+        }
+        // sled panics where other engines return an error.
+        let done = catch_unwind(AssertUnwindSafe(|| self.write(batch)));
+        match done {
+            Ok(done) => done.map_err(|e| failed("commit", &e)),
+            Err(_) => Err(failure("commit", "sled gave up")),
+        }
     }
 
     fn is_unharmed(&self) -> bool {
@@ -268,40 +280,6 @@ impl Store for Seen {
 
     fn apply(&mut self, _: Batch) -> Result<(), StoreFailure> {
         Err(read_only())
-    }
-}
-
-impl Store for SledEngine {
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreFailure> {
-        self.now().get(table, key)
-    }
-
-    fn range(
-        &self,
-        table: Table,
-        from: &[u8],
-        until: Option<&[u8]>,
-        visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
-    ) -> Result<(), StoreFailure> {
-        self.now().range(table, from, until, visit)
-    }
-
-    fn apply(&mut self, batch: Batch) -> Result<(), StoreFailure> {
-        // sled does not survive a write that finds no room, so it is not tried where there is little.
-        let needed = ROOM_BYTES + 4 * batch_bytes(&batch);
-        self.unharmed = free_bytes(&self.files.folder).is_some_and(|free| free < needed);
-        if self.unharmed {
-            return Err(StoreFailure {
-                full: true,
-                ..failure("commit", "there is too little room on the disk")
-            });
-        }
-        // sled panics where other engines return an error.
-        let done = catch_unwind(AssertUnwindSafe(|| self.write(&batch)));
-        match done {
-            Ok(done) => done.map_err(|e| failed("commit", &e)),
-            Err(_) => Err(failure("commit", "sled gave up")),
-        }
     }
 }
 

@@ -14,6 +14,20 @@ const YEAR_MS: i64 = 365 * 86_400_000;
 /// So many rounds of sync, of ten seconds each, is a changed store given to become whole.
 const ROUNDS_MAX: usize = 9;
 
+/// A node that kept an old view of its store would keep every page that was overwritten since: some
+/// 30 kB with each memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_takes_room_for_what_it_holds_and_not_for_what_it_held() {
+    let fleet = Fleet::default();
+    let a = fleet.founds("a", "eu").await;
+    for n in 0..400 {
+        a.remembers("notes", &text(n)).await;
+    }
+    let bytes = NodeStore::bytes_on_disk(&Home::at(Some(fleet.home("a"))));
+    assert!(bytes < 6 << 20, "{bytes} bytes for 400 memories");
+    a.stops().await;
+}
+
 /// T31: bits changed in the stores of stopped nodes, here in one, there in another, everywhere in the
 /// last: each comes up, shows nothing that was not remembered, and is whole again from its peers.
 #[tokio::test(flavor = "multi_thread")]
