@@ -7,9 +7,7 @@
 //! Not here: reading key files (`node/src/keys.rs`), what a key may do (`certificate`).
 
 use core::fmt;
-use curve25519_dalek::{EdwardsPoint, Scalar};
-use ed25519_dalek::hazmat::ExpandedSecretKey;
-use ed25519_dalek::{Digest as _, Sha512, Signer as _, SigningKey, VerifyingKey};
+use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 use rand_chacha::{ChaCha12Rng, rand_core::SeedableRng as _};
 
 /// A generator of reproducible randomness.
@@ -108,38 +106,6 @@ impl Keys {
     pub fn sign(&self, message: &[u8]) -> Signature {
         self.0.sign(message).to_bytes()
     }
-
-    /// Signs each of `messages` as [`Keys::sign`] does (RFC 8032 §5.1.6), for a fifth less than one by
-    /// one: writing down a point takes an inversion, and here all share one.
-    pub fn sign_all(&self, messages: &[Vec<u8>]) -> Vec<Signature> {
-        let secret = ExpandedSecretKey::from(self.0.as_bytes());
-        let nonce = |message| {
-            let hash = Sha512::new().chain_update(secret.hash_prefix);
-            Scalar::from_hash(hash.chain_update(message))
-        };
-        let nonces: Vec<Scalar> = messages.iter().map(nonce).collect();
-        let points: Vec<_> = nonces.iter().map(EdwardsPoint::mul_base).collect();
-        let points = EdwardsPoint::compress_batch_alloc(&points);
-        let signed = |((message, nonce), point): ((&Vec<u8>, &Scalar), _)| {
-            let point: [u8; 32] = point;
-            let hash = Sha512::new()
-                .chain_update(point)
-                .chain_update(self.public());
-            let challenge = Scalar::from_hash(hash.chain_update(message));
-            let answer = nonce + challenge * secret.scalar;
-            let mut signature = [0; SIGNATURE_BYTES];
-            signature[..32].copy_from_slice(&point);
-            signature[32..].copy_from_slice(answer.as_bytes());
-            signature
-        };
-        let points = points.iter().map(|point| point.to_bytes());
-        messages
-            .iter()
-            .zip(&nonces)
-            .zip(points)
-            .map(signed)
-            .collect()
-    }
 }
 
 impl fmt::Debug for Keys {
@@ -204,7 +170,6 @@ impl fmt::Debug for Seed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     #[test]
     fn rfc_8032_test_2_signs_as_published() {
@@ -219,19 +184,6 @@ mod tests {
         assert_eq!(signature[..4], [0x92, 0xa0, 0x09, 0xa9]);
         assert!(verify(&keys.public(), &[0x72], &signature));
         assert!(!verify(&keys.public(), &[0x73], &signature));
-    }
-
-    proptest! {
-        /// Signing twice in two ways with one nonce would give the key away: both ways are one.
-        #[test]
-        fn signing_together_is_signing_one_by_one(
-            secret in any::<[u8; 32]>(),
-            messages in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 0..9),
-        ) {
-            let keys = Keys::from_secret(&secret);
-            let one_by_one: Vec<_> = messages.iter().map(|message| keys.sign(message)).collect();
-            prop_assert_eq!(keys.sign_all(&messages), one_by_one);
-        }
     }
 
     /// I4: the key of small order that signs everything under lax rules signs nothing here.

@@ -10,7 +10,7 @@
 use crate::body::Kind;
 use crate::canonical::encodes_to;
 use crate::envelope;
-use crate::identity::{AgentId, Keys, NodeId, Signature, digest, id32, verify};
+use crate::identity::{AgentId, Keys, NodeId, digest, id32, verify};
 use crate::limits::{BODY_BYTES_MAX, ENVELOPE_BYTES_MAX};
 use crate::time::Stamp;
 use crate::topic::TopicId;
@@ -122,20 +122,10 @@ pub struct OversizedBody {
     pub len: usize,
 }
 
-/// A record that lacks only its signature: what follows it can be written already, since an id does
-/// not cover the signature.
-pub(crate) struct Draft {
-    id: RecordId,
-    header: Header,
-    carried: Bytes,
-    payload: Vec<u8>,
-    /// What is to be signed.
-    signed: Vec<u8>,
-}
-
-impl Draft {
-    /// Of `body`; see [`Record::author`].
-    pub(crate) fn new(
+impl Record {
+    /// Signs a record. `body_len` and `body_hash` of `header` are filled in from `body` and `salt`.
+    pub fn author(
+        keys: &Keys,
         mut header: Header,
         salt: [u8; SALT_BYTES],
         body: &[u8],
@@ -149,53 +139,15 @@ impl Draft {
         header.body_hash = digest("aquifer/body/1", &[&carried]);
         let mut payload = Vec::with_capacity(ENVELOPE_BYTES_MAX);
         minicbor::encode(&header, &mut payload).expect("a vector takes any encoding");
-        Ok(Self {
+        let signature = keys.sign(&envelope::signed_bytes(&payload));
+        let envelope = envelope::close(&payload, &signature);
+        Ok(Self(Arc::new(Inner {
             id: RecordId(digest("aquifer/rec/1", &[&payload])),
             header,
-            carried,
-            signed: envelope::signed_bytes(&payload),
-            payload,
-        })
-    }
-
-    /// The id that the record will have.
-    pub(crate) fn id(&self) -> RecordId {
-        self.id
-    }
-
-    /// Signs all of `drafts`.
-    pub(crate) fn sign_all(keys: &Keys, mut drafts: Vec<Self>) -> Vec<Record> {
-        let take = |draft: &mut Self| core::mem::take(&mut draft.signed);
-        let messages: Vec<Vec<u8>> = drafts.iter_mut().map(take).collect();
-        let signatures = keys.sign_all(&messages);
-        let signed = drafts.into_iter().zip(&signatures);
-        signed
-            .map(|(draft, signature)| draft.close(signature))
-            .collect()
-    }
-
-    fn close(self, signature: &Signature) -> Record {
-        Record(Arc::new(Inner {
-            id: self.id,
-            header: self.header,
-            envelope: envelope::close(&self.payload, signature).into(),
-            body: Some(self.carried),
+            envelope: envelope.into(),
+            body: Some(carried),
             signed: true,
-        }))
-    }
-}
-
-impl Record {
-    /// Signs a record. `body_len` and `body_hash` of `header` are filled in from `body` and `salt`.
-    pub fn author(
-        keys: &Keys,
-        header: Header,
-        salt: [u8; SALT_BYTES],
-        body: &[u8],
-    ) -> Result<Self, OversizedBody> {
-        let draft = Draft::new(header, salt, body)?;
-        let signature = keys.sign(&draft.signed);
-        Ok(draft.close(&signature))
+        })))
     }
 
     /// Opens a record that came alone: everything is checked, the signature strictly.

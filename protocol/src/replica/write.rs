@@ -11,7 +11,7 @@ use crate::identity::AgentId;
 use crate::limits::{AWAITING_MAX, IDS_PER_BODY_MAX};
 use crate::log::{self, LogKey};
 use crate::policy::Policy;
-use crate::record::{Draft, Header, NO_RECORD, RecordId, Seq};
+use crate::record::{Header, Record, RecordId, Seq};
 use crate::store::Store;
 use crate::time::Stamp;
 use crate::topic::{TopicId, TopicName};
@@ -90,7 +90,7 @@ impl<S: Store> Replica<S> {
                 let topic = label.topic.clone();
                 return Err(Refusal::Denied(Denial::BodyLen { topic, len, max }));
             }
-            written.push((body, kind, bytes));
+            written.push((kind, bytes));
         }
         let key = LogKey {
             topic,
@@ -98,41 +98,31 @@ impl<S: Store> Replica<S> {
             log: self.own,
         };
         let mut ids = Vec::with_capacity(bodies.len());
-        // What changes the law or erases may write more, or end a log: nothing is drafted beyond it.
-        for some in written.chunk_by(|(_, kind, _), _| !kind.is_permanent()) {
-            let stands = self.logs.get(&key).map(|state| (state.height, state.tip));
-            let (mut seq, mut prev) = stands.unwrap_or((0, NO_RECORD));
-            let mut drafts = Vec::with_capacity(some.len());
-            for (_, kind, bytes) in some {
-                self.clock = self.clock.tick(self.now);
-                let header = Header {
-                    version: 1,
-                    topic,
-                    writer: key.writer,
-                    log: key.log,
-                    seq,
-                    prev,
-                    stamp: self.clock,
-                    kind: *kind,
-                    author,
-                    policy_epoch,
-                    cap_hash: me.cap_hash(),
-                    body_len: 0,
-                    body_hash: [0; 32],
-                };
-                let mut salt = [0; 16];
-                self.rng.fill_bytes(&mut salt);
-                let draft =
-                    Draft::new(header, salt, bytes).expect("a body's own limit is the record's");
-                (seq, prev) = (seq + 1, draft.id());
-                drafts.push(draft);
-            }
-            for (record, (body, ..)) in Draft::sign_all(&self.keys, drafts).into_iter().zip(some) {
-                let state = self.logs.get_or_new(&key);
-                ids.push(record.id());
-                self.append(key, state, &record, Some(body), None);
-                self.beat.fresh.entry(topic).or_default().push(record);
-            }
+        for (body, (kind, bytes)) in bodies.iter().zip(written) {
+            let state = self.logs.get_or_new(&key);
+            self.clock = self.clock.tick(self.now);
+            let header = Header {
+                version: 1,
+                topic,
+                writer: key.writer,
+                log: key.log,
+                seq: state.height,
+                prev: state.tip,
+                stamp: self.clock,
+                kind,
+                author,
+                policy_epoch,
+                cap_hash: me.cap_hash(),
+                body_len: 0,
+                body_hash: [0; 32],
+            };
+            let mut salt = [0; 16];
+            self.rng.fill_bytes(&mut salt);
+            let record = Record::author(&self.keys, header, salt, &bytes)
+                .expect("a body's own limit is the record's");
+            ids.push(record.id());
+            self.append(key, state, &record, Some(body), None);
+            self.beat.fresh.entry(topic).or_default().push(record);
         }
         Ok(ids)
     }
