@@ -226,7 +226,8 @@ async fn frames(crowd: &Crowd) -> u64 {
 async fn peers(crowd: &Crowd) -> Vec<u64> {
     let mut all = Vec::new();
     for node in &crowd.nodes {
-        all.push(node.client.peers().await.map_or(0, |peers| peers.len()) as u64);
+        let peers = node.client.peers().await.unwrap_or_default();
+        all.push(peers.iter().filter(|peer| peer.up).count() as u64);
     }
     all
 }
