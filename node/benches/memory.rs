@@ -3,13 +3,14 @@
 //!
 //! Run with `cargo bench -p aquifer-node --bench memory`. Nothing is asserted: a timing is not a test.
 
-mod common;
+#[path = "loopback/node.rs"]
+mod loopback;
 
 use aquifer_node::api::{Recall, Remember};
 use aquifer_node::home::Home;
 use aquifer_node::store::NodeStore;
 use aquifer_protocol::{Batch, Keys, Store as _, Table};
-use common::{WORDS, node};
+use loopback::{WORDS, node};
 use std::fs::File;
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::time::{Duration, Instant};

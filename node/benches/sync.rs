@@ -5,7 +5,8 @@
 //! Run with `cargo bench -p aquifer-node --bench sync [records]`. Nothing is asserted: a timing is not
 //! a test.
 
-mod common;
+#[path = "loopback/node.rs"]
+mod loopback;
 
 use aquifer_node::Node;
 use aquifer_node::api::Remember;
@@ -20,7 +21,7 @@ use aquifer_protocol::{
     Time,
 };
 use bytes::Bytes;
-use common::{WORDS, node};
+use loopback::{WORDS, node};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
