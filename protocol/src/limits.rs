@@ -106,10 +106,10 @@ pub const MESH_DEPTH_MAX: usize = 3;
 pub const GOSSIP_BYTES_MAX: usize = 32 << 10;
 /// In up to so many messages a stretch of a log is said to a mesh; a longer one is announced and pulled.
 pub const GOSSIP_MESSAGES_MAX: usize = 4;
-/// How many turns to speak of its own writes a node has at once, and how often it is given another.
+/// How many turns to speak of its own writes a node has at once.
 pub const SPEAK_BURST: u32 = 20;
-/// See [`SPEAK_BURST`].
-pub const SPEAK_EVERY: Duration = Duration::from_millis(100);
+/// For each peer that is connected it is given another so much later.
+pub const SPEAK_PER_PEER: Duration = Duration::from_millis(2);
 /// A turn is given no more often than once in the time of so many commits.
 pub const SPEAK_COMMITS: u32 = 16;
 /// But at least so often, however slow the disk.

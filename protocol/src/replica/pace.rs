@@ -1,14 +1,14 @@
 //! Pace: how often this node speaks up for what it wrote itself.
 //!
-//! The first writes leave at once. Who writes on and on is held to one turn in [`SPEAK_EVERY`], and a
-//! turn then carries all that was written meanwhile: each turn costs every holder a beat, a commit and
-//! the way through the mesh, whatever it carries. Where commits take long, here and so probably
-//! elsewhere, turns are rarer. What somebody waits for receipts of is not held. The records are durable
+//! The first writes leave at once. Who writes on and on is held to a turn now and then, which carries all
+//! that was written meanwhile: each turn costs every holder a beat, a commit and the way through the
+//! mesh, whatever it carries. So turns are rarer the more there are who listen, and where commits take
+//! long, here and so probably elsewhere. What somebody waits for receipts of is not held. The records are durable
 //! while they wait, and whoever connects or syncs meanwhile is given them all the same.
 //!
 //! The rate is a leaky bucket in the form of one time stamp (GCRA, ITU-T I.371).
 
-use crate::limits::{SPEAK_BURST, SPEAK_COMMITS, SPEAK_EVERY, SPEAK_EVERY_MAX};
+use crate::limits::{SPEAK_BURST, SPEAK_COMMITS, SPEAK_EVERY_MAX, SPEAK_PER_PEER};
 use crate::record::Record;
 use crate::time::Time;
 use crate::topic::TopicId;
@@ -19,33 +19,29 @@ use std::collections::BTreeMap;
 type Fresh = BTreeMap<TopicId, Vec<Record>>;
 
 /// When this node may speak, and what it will then say.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Pace {
+    /// How long a commit takes by now.
+    commit: Duration,
     every: Duration,
     /// When the turns taken so far are paid for.
     paid: Time,
     held: Fresh,
 }
 
-impl Default for Pace {
-    fn default() -> Self {
-        Self {
-            every: SPEAK_EVERY,
-            paid: Time::ZERO,
-            held: Fresh::new(),
-        }
-    }
-}
-
 impl Pace {
     /// A commit takes so long by now.
     pub(super) fn commits(&mut self, take: Duration) {
-        let every = take.saturating_mul(SPEAK_COMMITS);
-        self.every = every.clamp(SPEAK_EVERY, SPEAK_EVERY_MAX);
+        self.commit = take;
     }
 
-    /// What is to be said now, given what this beat wrote: all that is held and `fresh`, or nothing.
-    pub(super) fn turn(&mut self, now: Time, fresh: Fresh, hurry: bool) -> Fresh {
+    /// What is to be said now to so many `peers`, given what this beat wrote: all that is held and
+    /// `fresh`, or nothing.
+    pub(super) fn turn(&mut self, now: Time, fresh: Fresh, peers: usize, hurry: bool) -> Fresh {
+        let peers = u32::try_from(peers).unwrap_or(u32::MAX);
+        let listened = SPEAK_PER_PEER.saturating_mul(peers);
+        let committed = self.commit.saturating_mul(SPEAK_COMMITS);
+        self.every = listened.max(committed).min(SPEAK_EVERY_MAX);
         for (topic, records) in fresh {
             self.held.entry(topic).or_default().extend(records);
         }
@@ -75,7 +71,9 @@ mod tests {
     use crate::identity::Keys;
     use crate::record::NO_RECORD;
     use crate::record::tests::header;
-    use core::time::Duration;
+
+    const PEERS: usize = 50;
+    const EVERY: Duration = Duration::from_millis(100);
 
     fn fresh(number: u64) -> Fresh {
         let keys = Keys::from_secret(&[1; 32]);
@@ -95,7 +93,7 @@ mod tests {
         let (mut turns, mut said) = (0, 0);
         for ms in 0..1_000 {
             let now = start + Duration::from_millis(ms);
-            let turn = count(&pace.turn(now, fresh(ms), false));
+            let turn = count(&pace.turn(now, fresh(ms), PEERS, false));
             if ms < u64::from(SPEAK_BURST) {
                 assert_eq!(1, turn, "write {ms} leaves at once");
             }
@@ -103,10 +101,10 @@ mod tests {
             said += turn;
         }
         let due = pace.next_deadline().expect("some are held");
-        said += count(&pace.turn(due, Fresh::new(), false));
+        said += count(&pace.turn(due, Fresh::new(), PEERS, false));
         assert_eq!(1_000, said, "nothing is lost and nothing said twice");
         assert_eq!(None, pace.next_deadline());
-        let most = SPEAK_BURST + (1_000 / SPEAK_EVERY.as_millis()) as u32;
+        let most = SPEAK_BURST + (1_000 / EVERY.as_millis()) as u32;
         assert!(turns <= most as usize, "{turns} turns in a second");
     }
 
@@ -115,15 +113,15 @@ mod tests {
         let mut pace = Pace::default();
         let now = Time::ZERO + Duration::from_secs(1_000);
         for number in 0..u64::from(SPEAK_BURST) {
-            assert_eq!(1, count(&pace.turn(now, fresh(number), false)));
+            assert_eq!(1, count(&pace.turn(now, fresh(number), PEERS, false)));
         }
-        assert_eq!(0, count(&pace.turn(now, fresh(100), false)));
-        assert_eq!(Some(now + SPEAK_EVERY), pace.next_deadline());
+        assert_eq!(0, count(&pace.turn(now, fresh(100), PEERS, false)));
+        assert_eq!(Some(now + EVERY), pace.next_deadline());
         for number in 0..50 {
-            assert!(count(&pace.turn(now, fresh(101 + number), true)) > 0);
+            assert!(count(&pace.turn(now, fresh(101 + number), PEERS, true)) > 0);
         }
-        assert_eq!(0, count(&pace.turn(now, fresh(200), false)));
-        assert_eq!(Some(now + SPEAK_EVERY), pace.next_deadline());
+        assert_eq!(0, count(&pace.turn(now, fresh(200), PEERS, false)));
+        assert_eq!(Some(now + EVERY), pace.next_deadline());
     }
 
     #[test]
@@ -133,10 +131,10 @@ mod tests {
             pace = Pace::default();
             pace.commits(commit);
             let now = Time::ZERO + Duration::from_secs(1_000);
-            (0..=u64::from(SPEAK_BURST)).for_each(|n| drop(pace.turn(now, fresh(n), false)));
+            (0..=u64::from(SPEAK_BURST)).for_each(|n| drop(pace.turn(now, fresh(n), PEERS, false)));
             pace.next_deadline().expect("one is held").since(now)
         };
-        assert_eq!(SPEAK_EVERY, held_for(Duration::from_micros(300)));
+        assert_eq!(EVERY, held_for(Duration::from_micros(300)));
         let ten = Duration::from_millis(10);
         assert_eq!(ten * SPEAK_COMMITS, held_for(ten));
         assert_eq!(SPEAK_EVERY_MAX, held_for(Duration::from_secs(9)));
@@ -147,11 +145,12 @@ mod tests {
         let mut pace = Pace::default();
         let mut now = Time::ZERO + Duration::from_secs(1_000);
         for _ in 0..2 {
-            let at_once = (0..50).take_while(|n| count(&pace.turn(now, fresh(*n), false)) > 0);
+            let at_once =
+                (0..50).take_while(|n| count(&pace.turn(now, fresh(*n), PEERS, false)) > 0);
             assert_eq!(SPEAK_BURST as usize, at_once.count());
-            now = now + SPEAK_EVERY * (SPEAK_BURST + 1);
-            pace.turn(now, Fresh::new(), false);
-            now = now + SPEAK_EVERY * SPEAK_BURST;
+            now = now + EVERY * (SPEAK_BURST + 1);
+            pace.turn(now, Fresh::new(), PEERS, false);
+            now = now + EVERY * SPEAK_BURST;
         }
     }
 }
