@@ -11,7 +11,8 @@
 //! it closes. And `NotifyHandler::Any` may pick a connection that is not attached, so it is
 //! rewritten to one that is.
 //!
-//! The handler's half is in `gated/handler.rs`, how fast it is heard in `gated/pace.rs`. Who is admitted is not decided here.
+//! The handler's half is in `gated/handler.rs`, how fast it is heard in `gated/pace.rs`. Who is
+//! admitted is not decided here.
 
 mod handler;
 mod pace;

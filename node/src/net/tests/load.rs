@@ -1,10 +1,11 @@
 //! Gossip under load: many nodes, all connected to all, more messages than a heartbeat can name.
 //!
-//! With stock settings a sender's IHAVE grows past what the receiver takes, the stream dies, and
-//! neither side is told. It shows once the mesh changes: then nodes rely on streams that have died long
-//! ago. So some leave after the load, and those who stay are to hear each other still. The small run
-//! holds that ours do. The full run
-//! (`AQUIFER_LOAD=full cargo nextest run --release load --no-capture`) prints both side by side.
+//! With stock settings a sender's IHAVE can grow past what the receiver takes; the stream then dies, and
+//! neither side is told. That would show once the mesh changes, so some leave after the load, and those
+//! who stay are to hear each other still. The small run holds that ours do. The full run
+//! (`AQUIFER_LOAD=full cargo nextest run --release --profile full -p aquifer-node under_load
+//! --no-capture`) prints both side by side: on a processor that is not saturated stock settings have
+//! delivered everything too.
 
 use libp2p::futures::StreamExt;
 use libp2p::gossipsub::{
