@@ -14,9 +14,11 @@ mod admission;
 mod admit;
 mod asks;
 mod behaviour;
+mod bucket;
 mod calls;
 mod dialing;
 mod directory;
+mod door;
 mod gated;
 mod gossip;
 mod reach;
@@ -282,10 +284,11 @@ pub enum Trouble {
         /// The operating system's reason.
         why: String,
     },
-    /// A listener had trouble accepting and goes on. Told once a minute at most, counted always.
-    #[error("listener failed to accept: {why}")]
+    /// A connection could not be accepted, or was refused unread. Told once a minute at most, counted
+    /// always.
+    #[error("not accepted: {why}")]
     Accept {
-        /// The operating system's reason.
+        /// The operating system's reason, or the door's.
         why: String,
     },
     /// A peer broke the frame protocol; its connections were closed.

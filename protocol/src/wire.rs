@@ -8,6 +8,7 @@
 
 use crate::identity::NodeId;
 use crate::limits::{FRAME_BYTES_MAX, ITEMS_PER_MESSAGE_MAX, RECORDS_PER_MESSAGE_MAX};
+use crate::log::LogKey;
 use crate::receipt::{Reach, Receipts};
 use crate::record::{LogId, OpenRecord, Record, RecordId, Seq};
 use crate::riblt::Cell;
@@ -40,6 +41,17 @@ pub struct Item {
     /// Where the log is cut, if its writer forked it.
     #[n(4)]
     pub fork: Option<Seq>,
+}
+
+impl Item {
+    /// The log, which lies in `topic`.
+    pub(crate) fn key(&self, topic: TopicId) -> LogKey {
+        LogKey {
+            topic,
+            writer: self.writer,
+            log: self.log,
+        }
+    }
 }
 
 /// A stretch of a log that the sender would like to have: `from` up to but not including `until`.

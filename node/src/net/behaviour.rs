@@ -23,6 +23,7 @@ use libp2p::{
 };
 
 use super::directory::Directory;
+use super::door::Door;
 use super::gated::Gated;
 use super::gossip::{self, Gossip, MESHES_MAX, Slot};
 use super::reach::Reach;
@@ -63,6 +64,7 @@ const PER_PEER_MIN: u32 = 2;
 /// All protocols of a node.
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
+    door: Door,
     limits: connection_limits::Behaviour,
     memory: Toggle<memory_connection_limits::Behaviour>,
     identify: identify::Behaviour,
@@ -152,6 +154,7 @@ pub(super) fn swarm(
     };
     let (reach, circuits) = Reach::new(local, &settings.reach);
     let behaviour = Behaviour {
+        door: Door::default(),
         limits: connection_limits::Behaviour::new(limits(settings)),
         memory: settings
             .memory_max_bytes

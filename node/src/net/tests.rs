@@ -27,6 +27,11 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
 const TCP: &str = "/ip4/127.0.0.1/tcp/0";
 
+/// Whether tests that have a full size are to run at it.
+fn is_full() -> bool {
+    std::env::var("AQUIFER_LOAD").is_ok_and(|size| size == "full")
+}
+
 /// One node under test.
 struct Side {
     key: NodeKey,

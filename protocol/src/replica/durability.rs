@@ -50,6 +50,13 @@ impl Awaiting {
         self.commands.len()
     }
 
+    /// Topics in which somebody waits.
+    pub(super) fn topics(&self) -> BTreeSet<TopicId> {
+        let waiting = self.commands.values();
+        let logs = waiting.flat_map(|waiting| waiting.heights.keys());
+        logs.map(|key| key.topic).collect()
+    }
+
     pub(super) fn next_deadline(&self) -> Option<Time> {
         let asks = self.commands.values().map(|waiting| waiting.ask_all);
         let ends = self.commands.values().map(|waiting| waiting.until);

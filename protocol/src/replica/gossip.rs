@@ -29,16 +29,6 @@ pub(super) struct Held {
     pub(super) until: Time,
 }
 
-impl Held {
-    fn key_of(&self, item: &Item) -> LogKey {
-        LogKey {
-            topic: self.topic,
-            writer: item.writer,
-            log: item.log,
-        }
-    }
-}
-
 impl<S: Store> Replica<S> {
     /// The mesh in which this node gossips `topic`, if it does.
     pub(super) fn mesh_of(&self, topic: TopicId) -> Option<Region> {
@@ -175,7 +165,7 @@ impl<S: Store> Replica<S> {
     fn has_all(&self, held: &Held) -> bool {
         held.items.iter().all(|item| {
             matches!(
-                sync::compare(self.logs.get(&held.key_of(item)), item),
+                sync::compare(self.logs.get(&item.key(held.topic)), item),
                 Compared::Equal | Compared::Ahead | Compared::LacksTheirProof
             )
         })
@@ -184,7 +174,7 @@ impl<S: Store> Replica<S> {
     fn want_held(&mut self, held: &Held) {
         let mut wants = Vec::new();
         for item in &held.items {
-            let key = held.key_of(item);
+            let key = item.key(held.topic);
             wants.extend(self.want(held.from, key, item.height));
         }
         self.ask(held.from, held.topic, wants);

@@ -13,7 +13,7 @@ use crate::record::Record;
 use crate::time::Time;
 use crate::topic::TopicId;
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Own news, by topic, in the order written.
 type Fresh = BTreeMap<TopicId, Vec<Record>>;
@@ -36,8 +36,14 @@ impl Pace {
     }
 
     /// What is to be said now to so many `peers`, given what this beat wrote: all that is held and
-    /// `fresh`, or nothing.
-    pub(super) fn turn(&mut self, now: Time, fresh: Fresh, peers: usize, hurry: bool) -> Fresh {
+    /// `fresh`, or nothing but what is in these topics in a `hurry`.
+    pub(super) fn turn(
+        &mut self,
+        now: Time,
+        fresh: Fresh,
+        peers: usize,
+        hurry: &BTreeSet<TopicId>,
+    ) -> Fresh {
         let peers = u32::try_from(peers).unwrap_or(u32::MAX);
         let listened = SPEAK_PER_PEER.saturating_mul(peers);
         let committed = self.commit.saturating_mul(SPEAK_COMMITS);
@@ -45,12 +51,18 @@ impl Pace {
         for (topic, records) in fresh {
             self.held.entry(topic).or_default().extend(records);
         }
-        if self.held.is_empty() || !(hurry || self.next_turn() <= now) {
-            return Fresh::new();
+        let said: Fresh = match self.next_turn() <= now {
+            true => core::mem::take(&mut self.held),
+            false => self
+                .held
+                .extract_if(.., |topic, _| hurry.contains(topic))
+                .collect(),
+        };
+        if !said.is_empty() {
+            // Turns taken in a hurry never put off later ones for longer than an interval.
+            self.paid = (self.paid.max(now) + self.every).min(now + self.every * SPEAK_BURST);
         }
-        // Turns taken in a hurry never put off later ones for longer than an interval.
-        self.paid = (self.paid.max(now) + self.every).min(now + self.every * SPEAK_BURST);
-        core::mem::take(&mut self.held)
+        said
     }
 
     /// When what is held may leave; `None` if nothing is.
@@ -73,6 +85,7 @@ mod tests {
     use crate::record::tests::header;
 
     const PEERS: usize = 50;
+    const CALM: BTreeSet<TopicId> = BTreeSet::new();
     const EVERY: Duration = Duration::from_millis(100);
 
     fn fresh(number: u64) -> Fresh {
@@ -93,7 +106,7 @@ mod tests {
         let (mut turns, mut said) = (0, 0);
         for ms in 0..1_000 {
             let now = start + Duration::from_millis(ms);
-            let turn = count(&pace.turn(now, fresh(ms), PEERS, false));
+            let turn = count(&pace.turn(now, fresh(ms), PEERS, &CALM));
             if ms < u64::from(SPEAK_BURST) {
                 assert_eq!(1, turn, "write {ms} leaves at once");
             }
@@ -101,7 +114,7 @@ mod tests {
             said += turn;
         }
         let due = pace.next_deadline().expect("some are held");
-        said += count(&pace.turn(due, Fresh::new(), PEERS, false));
+        said += count(&pace.turn(due, Fresh::new(), PEERS, &CALM));
         assert_eq!(1_000, said, "nothing is lost and nothing said twice");
         assert_eq!(None, pace.next_deadline());
         let most = SPEAK_BURST + (1_000 / EVERY.as_millis()) as u32;
@@ -113,14 +126,18 @@ mod tests {
         let mut pace = Pace::default();
         let now = Time::ZERO + Duration::from_secs(1_000);
         for number in 0..u64::from(SPEAK_BURST) {
-            assert_eq!(1, count(&pace.turn(now, fresh(number), PEERS, false)));
+            assert_eq!(1, count(&pace.turn(now, fresh(number), PEERS, &CALM)));
         }
-        assert_eq!(0, count(&pace.turn(now, fresh(100), PEERS, false)));
+        assert_eq!(0, count(&pace.turn(now, fresh(100), PEERS, &CALM)));
+        let others = BTreeSet::from([TopicId([7; 32])]);
+        let said = pace.turn(now, Fresh::new(), PEERS, &others);
+        assert_eq!(0, count(&said), "who waits for another topic");
         assert_eq!(Some(now + EVERY), pace.next_deadline());
         for number in 0..50 {
-            assert!(count(&pace.turn(now, fresh(101 + number), PEERS, true)) > 0);
+            let topics: BTreeSet<TopicId> = fresh(0).into_keys().collect();
+            assert!(count(&pace.turn(now, fresh(101 + number), PEERS, &topics)) > 0);
         }
-        assert_eq!(0, count(&pace.turn(now, fresh(200), PEERS, false)));
+        assert_eq!(0, count(&pace.turn(now, fresh(200), PEERS, &CALM)));
         assert_eq!(Some(now + EVERY), pace.next_deadline());
     }
 
@@ -131,7 +148,7 @@ mod tests {
             pace = Pace::default();
             pace.commits(commit);
             let now = Time::ZERO + Duration::from_secs(1_000);
-            (0..=u64::from(SPEAK_BURST)).for_each(|n| drop(pace.turn(now, fresh(n), PEERS, false)));
+            (0..=u64::from(SPEAK_BURST)).for_each(|n| drop(pace.turn(now, fresh(n), PEERS, &CALM)));
             pace.next_deadline().expect("one is held").since(now)
         };
         assert_eq!(EVERY, held_for(Duration::from_micros(300)));
@@ -146,10 +163,10 @@ mod tests {
         let mut now = Time::ZERO + Duration::from_secs(1_000);
         for _ in 0..2 {
             let at_once =
-                (0..50).take_while(|n| count(&pace.turn(now, fresh(*n), PEERS, false)) > 0);
+                (0..50).take_while(|n| count(&pace.turn(now, fresh(*n), PEERS, &CALM)) > 0);
             assert_eq!(SPEAK_BURST as usize, at_once.count());
             now = now + EVERY * (SPEAK_BURST + 1);
-            pace.turn(now, Fresh::new(), PEERS, false);
+            pace.turn(now, Fresh::new(), PEERS, &CALM);
             now = now + EVERY * SPEAK_BURST;
         }
     }

@@ -55,8 +55,8 @@ impl<S: Store> Replica<S> {
     pub(super) fn spread(&mut self) {
         let mut news: BTreeMap<TopicId, Vec<News>> = BTreeMap::new();
         let fresh = core::mem::take(&mut self.beat.fresh);
-        let (peers, hurry) = (self.peers.len(), self.awaiting.len() > 0);
-        for (topic, records) in self.pace.turn(self.now, fresh, peers, hurry) {
+        let (peers, hurry) = (self.peers.len(), self.awaiting.topics());
+        for (topic, records) in self.pace.turn(self.now, fresh, peers, &hurry) {
             let key = |record: &Record| LogKey::of(record);
             for records in records.chunk_by(|a, b| key(a) == key(b)) {
                 news.entry(topic).or_default().push(News {

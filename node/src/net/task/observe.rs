@@ -1,18 +1,19 @@
 //! What libp2p reports, translated: each event becomes bookkeeping, a libp2p call or an event for
 //! the node. An event we do not know is traced, never fatal.
 
-use std::io;
+use std::error::Error;
 use std::time::Duration;
 
 use libp2p::core::ConnectedPoint;
 use libp2p::request_response::{self, Message, OutboundFailure, ResponseChannel};
-use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
+use libp2p::swarm::{ConnectionId, DialError, ListenError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, mdns, ping};
 use tokio::time::Instant;
 
 use super::Task;
 use crate::net::admission::{End, Left, Peer};
 use crate::net::behaviour::BehaviourEvent;
+use crate::net::door::TooFast;
 use crate::net::{NetEvent, Trouble, admit, translate};
 
 /// The node is told that accepting fails at most this often.
@@ -62,10 +63,13 @@ impl Task {
             } => {
                 self.dial_failed(connection_id, &error);
             }
-            SwarmEvent::IncomingConnectionError { error, .. } => {
-                tracing::debug!(%error, "incoming connection failed");
-                self.incoming_failed += 1;
-            }
+            SwarmEvent::IncomingConnectionError { error, .. } => match too_fast(&error) {
+                Some(knocks) => self.not_accepted(knocks, Instant::now()),
+                None => {
+                    tracing::debug!(%error, "incoming connection failed");
+                    self.incoming_failed += 1;
+                }
+            },
             SwarmEvent::NewListenAddr { address, .. } => {
                 self.listens_at(&address);
                 let addr = self.dialable(address);
@@ -95,9 +99,9 @@ impl Task {
         }
     }
 
-    /// Accepting failed. Anyone can bring that about with a datagram, so it is always counted and
-    /// seldom told.
-    fn not_accepted(&mut self, error: &io::Error, now: Instant) {
+    /// Accepting failed, or was refused at the door. Anyone can bring that about, so it is always
+    /// counted and seldom told.
+    fn not_accepted(&mut self, error: &dyn Error, now: Instant) {
         self.incoming_failed += 1;
         let since = |told: Instant| now.duration_since(told);
         if self
@@ -311,5 +315,13 @@ impl Task {
                     .for_each(|(peer, addr)| self.dialing.lost(*peer, addr));
             }
         }
+    }
+}
+
+/// Whether it was refused at the door, and why.
+fn too_fast(error: &ListenError) -> Option<&TooFast> {
+    match error {
+        ListenError::Denied { cause } => cause.downcast_ref(),
+        _ => None,
     }
 }

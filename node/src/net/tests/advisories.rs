@@ -47,10 +47,6 @@ const HIVE_TABLE: StreamProtocol = StreamProtocol::new("/aquifer/h1/kad/global/1
 const HOP: StreamProtocol = StreamProtocol::new("/libp2p/circuit/relay/0.2.0/hop");
 const DIAL_BACK: StreamProtocol = StreamProtocol::new("/libp2p/autonat/2/dial-request");
 
-fn is_full() -> bool {
-    std::env::var("AQUIFER_LOAD").is_ok_and(|size| size == "full")
-}
-
 /// Round trips of the pair before an attack, and at least during one.
 fn trips() -> (usize, usize) {
     if is_full() { (2_000, 3_000) } else { (50, 50) }

@@ -42,11 +42,7 @@ impl<S: Store> Replica<S> {
     ) -> (Vec<(LogKey, LogState, Seq)>, Vec<Proof>) {
         let (mut wants, mut behind, mut proofs) = (Vec::new(), Vec::new(), Vec::new());
         for item in items {
-            let key = LogKey {
-                topic,
-                writer: item.writer,
-                log: item.log,
-            };
+            let key = item.key(topic);
             let ours = self.logs.get(&key).copied();
             self.notice_own_log(from, key, ours, item);
             match sync::compare(ours.as_ref(), item) {

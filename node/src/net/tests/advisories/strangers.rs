@@ -177,6 +177,28 @@ async fn a_flood_of_connections_leaves_members_up_and_lets_another_in() {
     late.until_up(house.node.key).await;
 }
 
+/// The same in small, without a handshake: who it was is told, and what it had stays.
+#[tokio::test]
+async fn who_opens_too_many_connections_is_named_and_keeps_what_it_may_have() {
+    let mut node = Side::friend(1, TCP, &[]).await;
+    let mut first = wire(&node.addr).await.expect("it listens");
+    let mut rest = Vec::new();
+    for _ in 0..200 {
+        rest.push(wire(&node.addr).await.expect("it listens"));
+    }
+    let told = |event: &NetEvent| match event {
+        NetEvent::Trouble(Trouble::Accept { why }) => Some(why.clone()),
+        _ => None,
+    };
+    let why = node.until(told).await;
+    assert!(why.contains("knocks too fast: 127.0.0.1"), "{why}");
+    let hello = named("/multistream/1.0.0");
+    first.write_all(&hello).await.expect("it stands");
+    let mut heard = vec![0; hello.len()];
+    first.read_exact(&mut heard).await.expect("it answers");
+    assert_eq!(hello, heard);
+}
+
 /// One connection that comes to nothing.
 async fn half_way(addr: String, number: usize) {
     let half = async {
