@@ -23,11 +23,13 @@ pub mod chance;
 pub mod check;
 pub mod disk;
 pub mod engine;
+pub mod keys;
 pub mod ledger;
 pub mod network;
 pub mod parallel;
 pub mod report;
 pub mod scenario;
+pub mod swarm;
 pub mod trace;
 pub mod world;
 

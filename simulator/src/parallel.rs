@@ -1,10 +1,12 @@
 //! Parallel: many seeds beside each other.
 //!
-//! The only place with threads. Each run is single-threaded and knows of no other; results are put
+//! Here and in [`crew`] are the only threads. Each run is single-threaded and knows of no other; results are put
 //! into the order of their seeds, so the sum does not depend on the number of threads. A panic of the
 //! core is a finding of its seed, not the end of the storm.
 //!
 //! Not here: what a run does (`world`).
+
+pub mod crew;
 
 use crate::check::Violation;
 use crate::report::Report;

@@ -115,11 +115,7 @@ pub const ABSENCES: &[Absence] = &[
             Path("SystemTime"),
         ],
         within: &["simulator/src/"],
-        except: &[
-            "simulator/src/main.rs",
-            "simulator/src/bin",
-            "simulator/src/parallel",
-        ],
+        except: &["simulator/src/bin", "simulator/src/parallel"],
         in_tests: true,
         why: "threads, files and the wall clock are for the binary and the parallel driver",
     },

@@ -145,7 +145,7 @@ fn the_simulator_is_caught_naming_the_node_or_its_worlds() {
         "use sled::Db;",
     ] {
         assert_caught("simulator/src/engine.rs", text);
-        assert_caught("simulator/src/main.rs", text);
+        assert_caught("simulator/src/bin/aquifer-sim/main.rs", text);
     }
     assert_caught("simulator/tests/a.rs", "use aquifer_node::store::Disk;");
 }
@@ -160,8 +160,7 @@ fn the_simulators_engine_is_caught_with_threads_files_and_clocks_but_its_binary_
     ] {
         assert_caught("simulator/src/engine.rs", text);
         for door in [
-            "main.rs",
-            "bin/aquifer-sim.rs",
+            "bin/aquifer-sim/main.rs",
             "parallel.rs",
             "parallel/seeds.rs",
         ] {
@@ -223,7 +222,7 @@ fn an_unbounded_channel_is_caught_anywhere() {
         "fn f() { tokio::sync::mpsc::unbounded_channel::<u8>(); }",
     );
     assert_caught(
-        "simulator/src/main.rs",
+        "simulator/src/bin/aquifer-sim/main.rs",
         "use tokio::sync::mpsc::{channel, unbounded_channel};",
     );
 }

@@ -4,6 +4,7 @@
 
 use super::{Rates, Scenario, Site, changes};
 use crate::chance::Dice;
+use crate::keys;
 use aquifer_protocol::{Region, Seed};
 use core::time::Duration;
 use serde::Deserialize;
@@ -191,35 +192,10 @@ fn known<'a>(
     keys: impl Iterator<Item = &'a String>,
     known: &[&'static str],
 ) -> Result<(), ParsePlan> {
-    for key in keys {
-        if !known.contains(&key.as_str()) {
-            let nearest = *known
-                .iter()
-                .min_by_key(|k| distance(key, k))
-                .expect("not empty");
-            return Err(ParsePlan::UnknownKey {
-                key: key.clone(),
-                nearest,
-            });
-        }
+    match keys::unknown(keys, known) {
+        Some((key, nearest)) => Err(ParsePlan::UnknownKey { key, nearest }),
+        None => Ok(()),
     }
-    Ok(())
-}
-
-/// How many letters must be changed, put in or left out (Levenshtein 1966).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut corner = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let changed = corner + usize::from(x != *y);
-            corner = row[j + 1];
-            row[j + 1] = changed.min(row[j] + 1).min(corner + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

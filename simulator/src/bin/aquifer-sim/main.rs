@@ -5,8 +5,13 @@
 //!
 //! Not here: anything that decides what happens in a run.
 
+mod machine;
+mod swarms;
+
 use anyhow::{Context as _, bail};
 use aquifer_simulator::scenario::plan::SHIPPED;
+use aquifer_simulator::swarm;
+use aquifer_simulator::swarm::run::{Engine, How};
 use aquifer_simulator::{Outcome, Plan, Report, Scenario, Summary, World, parallel};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -26,11 +31,23 @@ struct Cli {
 enum Verb {
     /// Run a plan: a shipped one by name, or a TOML file
     Run {
-        /// `smoke`, `storm`, `regions`, or a path
+        /// A shipped plan (see `plans`), or a path
         plan: String,
         /// Decides what the plan leaves open
         #[arg(long, default_value = "1", value_parser = number)]
         seed: u64,
+        /// Of a swarm: how many agents, instead of what the plan says
+        #[arg(long)]
+        agents: Option<u64>,
+        /// Of a swarm: which engine; both do the same
+        #[arg(long, value_enum, default_value_t = EngineName::Epoch)]
+        engine: EngineName,
+        /// Of a swarm: how many threads, at most one for each region
+        #[arg(long, default_value_t = 1)]
+        threads: usize,
+        /// Of a swarm: into how many partitions a thread sorts; chosen by size if 0
+        #[arg(long, default_value_t = 0)]
+        partitions: usize,
         /// Print the report as JSON
         #[arg(long)]
         json: bool,
@@ -104,14 +121,35 @@ impl std::error::Error for Usage {}
 
 fn act(verb: Verb) -> anyhow::Result<Outcome> {
     match verb {
-        Verb::Run { plan, seed, json } => {
-            let report = parallel::run(read(&plan)?.scenario(seed));
+        Verb::Run {
+            plan: name,
+            seed,
+            agents,
+            engine,
+            threads,
+            partitions,
+            json,
+        } => {
+            let plan = match read(&name)? {
+                AnyPlan::Storm(plan) => plan,
+                AnyPlan::Swarm(mut plan) => {
+                    plan.agents = agents.unwrap_or(plan.agents);
+                    let engine = engine.into();
+                    let how = How {
+                        engine,
+                        threads,
+                        partitions,
+                    };
+                    return run_swarm(&name, &plan, seed, how, json);
+                }
+            };
+            let report = parallel::run(plan.scenario(seed));
             if json {
                 println!("{}", serde_json::to_string_pretty(&report)?);
             } else {
                 tell(&report);
                 if !report.violations.is_empty() {
-                    println!("aquifer-sim run {plan} --seed {seed:#x}");
+                    println!("aquifer-sim run {name} --seed {seed:#x}");
                 }
             }
             Ok(report.outcome())
@@ -139,9 +177,12 @@ fn act(verb: Verb) -> anyhow::Result<Outcome> {
             Ok(replay(seed, trace))
         }
         Verb::Plans => {
-            for (name, text) in SHIPPED {
-                let plan = Plan::parse(text).with_context(|| format!("the plan `{name}`"))?;
-                println!("{name:<10} {}", plan.about);
+            for (name, _) in shipped() {
+                let (kind, about) = match read(name)? {
+                    AnyPlan::Storm(plan) => ("storm", plan.about),
+                    AnyPlan::Swarm(plan) => ("swarm", plan.about),
+                };
+                println!("{name:<10} {kind}  {about}");
             }
             Ok(Outcome::Green)
         }
@@ -161,15 +202,22 @@ fn number(text: &str) -> Result<u64, std::num::ParseIntError> {
     }
 }
 
-fn read(plan: &str) -> anyhow::Result<Plan> {
-    let shipped = SHIPPED
-        .iter()
-        .find(|(name, _)| *name == plan)
-        .map(|(_, text)| *text);
-    let text = match shipped {
-        Some(text) => text.to_owned(),
+/// A plan of either kind. Whoever names agents means a swarm.
+enum AnyPlan {
+    Storm(Plan),
+    Swarm(swarm::plan::Plan),
+}
+
+/// All plans that come with the simulator.
+fn shipped() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+    SHIPPED.iter().chain(&swarm::plan::SHIPPED)
+}
+
+fn read(plan: &str) -> anyhow::Result<AnyPlan> {
+    let text = match shipped().find(|(name, _)| *name == plan) {
+        Some((_, text)) => (*text).to_owned(),
         None if !plan.contains(['.', '/']) => {
-            let names: Vec<&str> = SHIPPED.iter().map(|(name, _)| *name).collect();
+            let names: Vec<&str> = shipped().map(|(name, _)| *name).collect();
             let names = names.join(", ");
             bail!(Usage(format!(
                 "there is no plan `{plan}`; give a path, or one of: {names}"
@@ -177,7 +225,53 @@ fn read(plan: &str) -> anyhow::Result<Plan> {
         }
         None => std::fs::read_to_string(plan).with_context(|| format!("cannot read {plan}"))?,
     };
-    Plan::parse(&text).map_err(|why| anyhow::Error::new(Usage(format!("{plan}: {why}"))))
+    let usage = |why: String| anyhow::Error::new(Usage(format!("{plan}: {why}")));
+    match swarm::plan::Plan::is_meant(&text) {
+        true => swarm::plan::Plan::parse(&text)
+            .map(AnyPlan::Swarm)
+            .map_err(|why| usage(why.to_string())),
+        false => Plan::parse(&text)
+            .map(AnyPlan::Storm)
+            .map_err(|why| usage(why.to_string())),
+    }
+}
+
+fn run_swarm(
+    name: &str,
+    plan: &swarm::plan::Plan,
+    seed: u64,
+    how: How,
+    json: bool,
+) -> anyhow::Result<Outcome> {
+    let report = swarms::swarm(plan, seed, how).map_err(|why| Usage(format!("{name}: {why}")))?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        swarms::tell(&report);
+    }
+    if !report.violations.is_empty() {
+        eprintln!(
+            "aquifer-sim run {name} --seed {seed:#x} --agents {}",
+            plan.agents
+        );
+    }
+    Ok(report.verdict())
+}
+
+/// Which engine runs a swarm.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum EngineName {
+    Epoch,
+    Heap,
+}
+
+impl From<EngineName> for Engine {
+    fn from(name: EngineName) -> Self {
+        match name {
+            EngineName::Epoch => Self::Epoch,
+            EngineName::Heap => Self::Heap,
+        }
+    }
 }
 
 #[cfg(mutant)]

@@ -1,0 +1,366 @@
+//! GossipSub for millions: what an agent does with a message, and what it costs.
+//!
+//! After the specification of GossipSub 1.1 and 1.2, as rust-libp2p does it: pushes along the mesh once
+//! the application has judged a message, not to peers whose copy came meanwhile; IDONTWANT for large
+//! ones; IHAVE to some outside the mesh at each heartbeat, and IWANT for what is missing. An agent is a
+//! row of columns: its links, which of them are in its mesh, which messages it has. With `Shape::Regional`
+//! two bridges a region lead to each other region that may have a message; the second of them only
+//! announces, and later.
+//!
+//! Losses do not lose: streams repeat what was lost, a round trip and a timer later.
+//!
+//! Not here: the mesh and the heartbeat (`heart`), who is linked to whom (`graph`), when (`engine`).
+
+mod heart;
+mod shard;
+
+use super::draw::{Draws, Purpose, scaled};
+use super::engine::{Event, Model, Out};
+use super::event::Kind;
+use super::geography::Geography;
+use super::graph::{Graph, Shape};
+pub use shard::Shard;
+
+/// A message of the run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Message {
+    /// When it is published, in microseconds.
+    pub at: u64,
+    /// By whom.
+    pub publisher: u32,
+    /// Its length, in bytes.
+    pub bytes: u32,
+    /// The regions that may have it, a bit each: the answer of the product's own policy.
+    pub allowed: u16,
+    /// The same, as another judge has it.
+    pub lawful: u16,
+}
+
+/// How the mesh is set. Times in microseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mesh {
+    /// Wanted links in a mesh, and from where to where they may be.
+    pub degree: u32,
+    /// Fewer are filled up.
+    pub low: u32,
+    /// More are cut down.
+    pub high: u32,
+    /// To how many outside the mesh a heartbeat announces; 0 for none.
+    pub lazy: u32,
+    /// Between two heartbeats; 0 for none.
+    pub heartbeat: u64,
+    /// How long the application takes to judge a message; 0 for no time.
+    pub validate: u64,
+    /// Messages of so many bytes and more are announced as not wanted again; 0 for none.
+    pub dont_want: u32,
+}
+
+/// The rules of a run, and what all agents know.
+#[derive(Debug)]
+pub struct Gossip {
+    /// Where agents are.
+    pub geography: Geography,
+    /// Who is linked to whom.
+    pub graph: Graph,
+    /// Whether bridges lead from region to region.
+    pub shape: Shape,
+    /// Links of an agent, the bridges not among them.
+    pub links: u8,
+    /// How the mesh is set.
+    pub mesh: Mesh,
+    /// The messages, in the order of their numbers.
+    pub messages: Vec<Message>,
+    /// How many bits of 64 an agent has for messages.
+    pub words: usize,
+    /// How long an agent remembers a message, in microseconds.
+    pub memory: u64,
+    /// Of a million things sent, so many are lost.
+    pub loss: u32,
+    /// All chance.
+    pub draws: Draws,
+}
+
+/// What an agent plans for itself: the slot of its timers.
+mod timer {
+    pub(super) const HEARTBEAT: u8 = 0;
+    pub(super) const JUDGED: u8 = 1;
+    pub(super) const PUBLISH: u8 = 2;
+    pub(super) const STAND_IN: u8 = 3;
+}
+
+/// Bridges of one region: the second stands in for the first.
+pub const BRIDGES: u32 = 2;
+
+/// How long a stand-in waits, in microseconds (`BRIDGE_PATIENCE` of the product).
+const STAND_IN_AFTER: u64 = 1_000_000;
+
+/// What is sent again waits for a round trip and this.
+const RESEND_AFTER: u64 = 25_000;
+
+/// Bytes of what surrounds one thing sent, and of one id.
+const FRAME_BYTES: u64 = 40;
+const ID_BYTES: u64 = 22;
+
+impl Model for Gossip {
+    type Shard = Shard;
+
+    fn begin(&self, shard: &mut Shard, out: &mut impl Out) {
+        for (number, message) in (0..).zip(&self.messages) {
+            if shard.has_agent(message.publisher) {
+                let event = Event::new(message.publisher, timer::PUBLISH, Kind::Timer, number);
+                out.send(message.at, event);
+            }
+        }
+        if self.mesh.heartbeat > 0 {
+            for agent in shard.agents() {
+                let phase = self.draws.bits(Purpose::Heartbeat, agent.into(), 0);
+                let at = phase % self.mesh.heartbeat;
+                out.send(at, Event::new(agent, timer::HEARTBEAT, Kind::Timer, 0));
+            }
+        }
+    }
+
+    fn foresee(&self, shard: &mut Shard, events: &[Event]) -> u64 {
+        shard.glance(events)
+    }
+
+    #[inline]
+    fn handle(&self, shard: &mut Shard, at: u64, event: Event, out: &mut impl Out) -> u64 {
+        let mut way = Way {
+            model: self,
+            at,
+            out,
+        };
+        let (agent, slot, message) = (event.agent(), event.slot(), event.message());
+        match event.kind() {
+            Kind::Copy | Kind::Answer => self.arrives(shard, event, &mut way),
+            Kind::Timer => match slot {
+                timer::HEARTBEAT => self.beats(shard, agent, &mut way),
+                timer::JUDGED => self.pushes(shard, agent, message, &mut way),
+                timer::PUBLISH => self.published(shard, agent, message, &mut way),
+                _ => self.stands_in(shard, agent, message, &mut way),
+            },
+            Kind::IHave => self.offered(shard, event, &mut way),
+            Kind::IWant => self.asked(shard, event, &mut way),
+            Kind::IDontWant => u64::from(shard.is_known_to(agent, message, slot)),
+            Kind::Graft => self.grafted(shard, event, &mut way),
+            Kind::Prune => self.pruned(shard, event),
+        }
+    }
+}
+
+/// Where an agent's things go, at one moment.
+struct Way<'a, O> {
+    model: &'a Gossip,
+    at: u64,
+    out: &'a mut O,
+}
+
+impl<O: Out> Way<'_, O> {
+    /// Sends something over a link. Draws the processing time and losses.
+    #[inline]
+    fn send(&mut self, shard: &mut Shard, agent: u32, slot: u8, kind: Kind, message: u32) {
+        let model = self.model;
+        let home = model.geography.region(agent);
+        let Some((peer, reverse)) = model.end_of(shard, (agent, home), slot) else {
+            return;
+        };
+        let region = model.geography.region(peer);
+        let about_message = matches!(kind, Kind::Copy | Kind::Answer | Kind::IHave);
+        if about_message && !model.allows(shard, region, message) {
+            return;
+        }
+        let about = u64::from(message) << 8 | u64::from(slot) << 3 | kind as u64;
+        let way = model.geography.way((agent, home), (peer, region));
+        let mut takes = way + model.geography.processing(agent, about);
+        let bytes = match kind {
+            Kind::Copy | Kind::Answer => u64::from(model.messages[message as usize].bytes),
+            Kind::IHave | Kind::IWant | Kind::IDontWant => ID_BYTES,
+            _ => 0,
+        };
+        if model.loss > 0 {
+            let pair = u64::from(agent) << 5 | u64::from(slot);
+            let drawn = model.draws.bits(Purpose::Loss, pair, about ^ self.at << 27);
+            if scaled(drawn, 1_000_000) < model.loss {
+                shard.tally.lost += 1;
+                takes += 2 * way + RESEND_AFTER;
+            }
+        }
+        shard.tally.send(kind, home != region, FRAME_BYTES + bytes);
+        self.out
+            .send(self.at + takes, Event::new(peer, reverse, kind, message));
+    }
+
+    /// Plans something for the agent itself.
+    #[inline]
+    fn plan(&mut self, agent: u32, timer: u8, message: u32, delay: u64) {
+        self.out.send(
+            self.at + delay,
+            Event::new(agent, timer, Kind::Timer, message),
+        );
+    }
+}
+
+impl Gossip {
+    /// The other end of a link of an agent at `home`, and which of its links that is.
+    #[inline]
+    fn end_of(&self, shard: &Shard, (agent, home): (u32, usize), slot: u8) -> Option<(u32, u8)> {
+        if slot < self.links {
+            return shard.link(agent, slot);
+        }
+        // From bridge to bridge: link `links + r` leads to region r.
+        let bridge = agent - self.geography.bounds[home];
+        let peer = self.geography.bounds[usize::from(slot - self.links)] + bridge;
+        Some((peer, self.links + home as u8))
+    }
+
+    /// How many agents beside the publisher may have a message.
+    pub fn reachable(&self, message: &Message) -> u64 {
+        let regions = 0..self.geography.regions();
+        let allowed = regions.filter(|region| message.allowed >> region & 1 == 1);
+        let bounds = &self.geography.bounds;
+        let agents = allowed.map(|region| u64::from(bounds[region + 1] - bounds[region]));
+        agents.sum::<u64>() - 1
+    }
+
+    /// Whether the law lets the agents of a region have a message.
+    #[inline]
+    fn allows(&self, shard: &mut Shard, region: usize, message: u32) -> bool {
+        let allowed = self.messages[message as usize].allowed >> region & 1 == 1;
+        shard.tally.checked += 1;
+        shard.tally.denied += u64::from(!allowed);
+        allowed
+    }
+
+    /// A message arrives.
+    #[inline]
+    fn arrives<O: Out>(&self, shard: &mut Shard, event: Event, way: &mut Way<'_, O>) -> u64 {
+        let (agent, slot, message) = (event.agent(), event.slot(), event.message());
+        let about = &self.messages[message as usize];
+        let region = self.geography.region(agent);
+        // The door asks too, whoever sent it.
+        if !self.allows(shard, region, message) {
+            return 3;
+        }
+        shard.tally.accepted += u64::from(about.lawful >> region & 1 == 0);
+        if !shard.learns(agent, message) {
+            shard.tally.duplicates += 1;
+            shard.is_known_to(agent, message, slot);
+            return 1;
+        }
+        shard.tally.answered += u64::from(event.kind() == Kind::Answer);
+        shard.tally.first(region, message, way.at - about.at);
+        if self.mesh.validate == 0 {
+            self.passes_on(shard, agent, message, 1 << slot, way);
+            return 2;
+        }
+        shard.waits(agent, message, slot);
+        if self.mesh.dont_want > 0 && about.bytes >= self.mesh.dont_want {
+            for other in shard.mesh(agent) {
+                if other != slot {
+                    way.send(shard, agent, other, Kind::IDontWant, message);
+                }
+            }
+        }
+        way.plan(agent, timer::JUDGED, message, self.mesh.validate);
+        2
+    }
+
+    fn published<O: Out>(
+        &self,
+        shard: &mut Shard,
+        agent: u32,
+        message: u32,
+        way: &mut Way<'_, O>,
+    ) -> u64 {
+        if !self.allows(shard, self.geography.region(agent), message) {
+            return 3;
+        }
+        shard.learns(agent, message);
+        self.passes_on(shard, agent, message, 0, way);
+        2
+    }
+
+    /// The application has judged it: on it goes.
+    fn pushes<O: Out>(
+        &self,
+        shard: &mut Shard,
+        agent: u32,
+        message: u32,
+        way: &mut Way<'_, O>,
+    ) -> u64 {
+        let known = shard.judged(agent, message);
+        self.passes_on(shard, agent, message, known, way);
+        u64::from(known)
+    }
+
+    /// Sends it to all of the mesh but those in `known`, and over the bridges.
+    #[inline]
+    fn passes_on<O: Out>(
+        &self,
+        shard: &mut Shard,
+        agent: u32,
+        message: u32,
+        known: u32,
+        way: &mut Way<'_, O>,
+    ) {
+        shard.offers(agent, message);
+        for slot in shard.mesh(agent) {
+            if known >> slot & 1 == 0 {
+                way.send(shard, agent, slot, Kind::Copy, message);
+            }
+        }
+        // What came over a bridge goes over no other: its own region sees to them.
+        if known >> self.links == 0 {
+            match self.bridge(agent) {
+                Some(0) => self.crosses(shard, agent, message, Kind::Copy, way),
+                Some(_) => way.plan(agent, timer::STAND_IN, message, STAND_IN_AFTER),
+                None => {}
+            }
+        }
+    }
+
+    fn stands_in<O: Out>(
+        &self,
+        shard: &mut Shard,
+        agent: u32,
+        message: u32,
+        way: &mut Way<'_, O>,
+    ) -> u64 {
+        self.crosses(shard, agent, message, Kind::IHave, way);
+        4
+    }
+
+    /// To the bridges of all regions that may have it.
+    fn crosses<O: Out>(
+        &self,
+        shard: &mut Shard,
+        agent: u32,
+        message: u32,
+        kind: Kind,
+        way: &mut Way<'_, O>,
+    ) {
+        let home = self.geography.region(agent);
+        for region in 0..self.geography.regions() {
+            if region != home && self.has_bridges(region) {
+                way.send(shard, agent, self.links + region as u8, kind, message);
+            }
+        }
+    }
+
+    /// Which of its region's bridges an agent is, if one.
+    #[inline]
+    fn bridge(&self, agent: u32) -> Option<u32> {
+        if self.shape == Shape::Flat {
+            return None;
+        }
+        let region = self.geography.region(agent);
+        let place = agent - self.geography.bounds[region];
+        (place < BRIDGES && self.has_bridges(region)).then_some(place)
+    }
+
+    fn has_bridges(&self, region: usize) -> bool {
+        let bounds = &self.geography.bounds;
+        bounds[region + 1] - bounds[region] >= BRIDGES
+    }
+}

@@ -1,0 +1,393 @@
+//! Plans of swarms, in TOML: how many agents, where, linked how, and what they say to each other.
+//!
+//! What a plan leaves out has a default that is stated here; a key that means nothing is an error.
+//!
+//! Not here: reading files (the binary), putting the plan into practice (`run`).
+
+use super::event::{AGENTS_MAX, MESSAGES_MAX, SLOTS_MAX};
+use super::geography::{Matrix, ReadMatrix, read_matrix};
+use super::graph::Shape;
+use crate::keys;
+use serde::Deserialize;
+use std::time::Duration;
+
+/// The latency matrices that come with the simulator.
+pub const MATRICES: [(&str, &str); 1] =
+    [("cloud8", include_str!("../../plans/matrices/cloud8.csv"))];
+
+/// The plans of swarms that come with the simulator: name and text.
+pub const SHIPPED: [(&str, &str); 2] = [
+    ("million", include_str!("../../plans/million.toml")),
+    ("bridges", include_str!("../../plans/bridges.toml")),
+];
+
+/// How much is kept of each agent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tier {
+    /// A row of columns, and every event.
+    #[default]
+    Compact,
+    /// A byte.
+    Planet,
+}
+
+/// A plan of a swarm.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Plan {
+    /// What it is for.
+    pub about: String,
+    /// How much is kept of each agent.
+    pub tier: Tier,
+    /// How many agents.
+    pub agents: u64,
+    /// How long is simulated.
+    #[serde(deserialize_with = "span")]
+    pub horizon: Duration,
+    /// Links of each agent, an even number; the mesh is made of them.
+    pub links: u8,
+    /// Who is linked to whom: `flat`, or `regional` with bridges.
+    pub shape: Shape,
+    /// How long the ways are.
+    pub latency: Latency,
+    /// How the mesh is set.
+    pub mesh: MeshPlan,
+    /// The part of those that may have a message which must have it in the end.
+    pub reach: f64,
+    /// Who says what.
+    pub workload: Vec<Workload>,
+}
+
+/// How long the ways are.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Latency {
+    /// A matrix that comes with the simulator, or the text of one.
+    pub matrix: String,
+    /// The part of all agents in each region, in the order of the matrix; alike if none are given.
+    pub shares: Vec<f64>,
+    /// A link takes up to so many hundredths more than its regions say.
+    pub jitter: u32,
+    /// What an agent needs to handle a message, at least and at most.
+    #[serde(deserialize_with = "two_spans")]
+    pub processing: [Duration; 2],
+    /// Of a million things sent, so many are lost and sent again.
+    pub loss: u32,
+}
+
+/// How the mesh is set: defaults of the GossipSub specification.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MeshPlan {
+    /// Wanted links (D).
+    pub degree: u32,
+    /// Fewer are filled up (D_low).
+    pub low: u32,
+    /// More are cut down (D_high).
+    pub high: u32,
+    /// To how many outside the mesh a heartbeat announces (D_lazy).
+    pub lazy: u32,
+    /// Between two heartbeats; `0s` for none.
+    #[serde(deserialize_with = "span")]
+    pub heartbeat: Duration,
+    /// How long the application takes to judge a message.
+    #[serde(deserialize_with = "span")]
+    pub validate: Duration,
+    /// Messages of so many bytes and more are announced as not wanted again (IDONTWANT); 0 for none.
+    pub dont_want: u32,
+}
+
+/// Messages of one topic.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Workload {
+    /// The topic's name.
+    pub topic: String,
+    /// The regions that may have it; all if none are named.
+    pub law: Vec<String>,
+    /// How many messages.
+    pub count: u32,
+    /// How many a second.
+    pub rate: f64,
+    /// When the first.
+    #[serde(deserialize_with = "span")]
+    pub from: Duration,
+    /// How long each is, in bytes.
+    pub bytes: u32,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            about: String::new(),
+            tier: Tier::Compact,
+            agents: 10_000,
+            horizon: Duration::from_secs(10),
+            links: 20,
+            shape: Shape::Flat,
+            latency: Latency::default(),
+            mesh: MeshPlan::default(),
+            reach: 0.999,
+            workload: vec![Workload::default()],
+        }
+    }
+}
+
+impl Default for Latency {
+    fn default() -> Self {
+        Self {
+            matrix: "cloud8".to_owned(),
+            shares: Vec::new(),
+            jitter: 37,
+            processing: [Duration::from_micros(200), Duration::from_micros(1_200)],
+            loss: 0,
+        }
+    }
+}
+
+impl Default for MeshPlan {
+    fn default() -> Self {
+        Self {
+            degree: 8,
+            low: 6,
+            high: 12,
+            lazy: 6,
+            heartbeat: Duration::from_secs(1),
+            validate: Duration::ZERO,
+            dont_want: 1_024,
+        }
+    }
+}
+
+impl Default for Workload {
+    fn default() -> Self {
+        Self {
+            topic: "news".to_owned(),
+            law: Vec::new(),
+            count: 1,
+            rate: 1.0,
+            from: Duration::from_secs(1),
+            bytes: 2_048,
+        }
+    }
+}
+
+/// Why a text is not a plan of a swarm.
+#[derive(Debug, thiserror::Error)]
+pub enum ParseSwarm {
+    /// It is not TOML, or a value is of the wrong type.
+    #[error("the plan cannot be read: {0}")]
+    Malformed(#[from] toml::de::Error),
+    /// A key means nothing.
+    #[error("the plan says `{key}`, which means nothing; did you mean `{nearest}`?")]
+    UnknownKey {
+        /// The key.
+        key: String,
+        /// The key that is most like it.
+        nearest: &'static str,
+    },
+    /// The matrix cannot be used.
+    #[error(transparent)]
+    Matrix(#[from] ReadMatrix),
+    /// What is asked cannot be.
+    #[error("`{key}`: {why}")]
+    Impossible {
+        /// Where it is asked.
+        key: &'static str,
+        /// Why it cannot be.
+        why: String,
+    },
+}
+
+const KEYS: [&str; 10] = [
+    "about", "tier", "agents", "horizon", "links", "shape", "latency", "mesh", "reach", "workload",
+];
+const LATENCY: [&str; 5] = ["matrix", "shares", "jitter", "processing", "loss"];
+const MESH: [&str; 7] = [
+    "degree",
+    "low",
+    "high",
+    "lazy",
+    "heartbeat",
+    "validate",
+    "dont_want",
+];
+const WORKLOAD: [&str; 6] = ["topic", "law", "count", "rate", "from", "bytes"];
+
+impl Plan {
+    /// Whether a text means a swarm: it names agents, which a storm has none of.
+    pub fn is_meant(text: &str) -> bool {
+        let table: Result<toml::Table, _> = text.parse();
+        table.is_ok_and(|table| table.contains_key("agents"))
+    }
+
+    /// Reads a plan.
+    ///
+    /// # Errors
+    /// If it is no TOML, says what means nothing, or asks for what cannot be.
+    pub fn parse(text: &str) -> Result<Self, ParseSwarm> {
+        let table: toml::Table = text.parse()?;
+        known(&table, &KEYS)?;
+        for (key, keys) in [("latency", &LATENCY[..]), ("mesh", &MESH[..])] {
+            if let Some(part) = table.get(key).and_then(toml::Value::as_table) {
+                known(part, keys)?;
+            }
+        }
+        let workloads = table.get("workload").and_then(toml::Value::as_array);
+        for workload in workloads
+            .into_iter()
+            .flatten()
+            .filter_map(toml::Value::as_table)
+        {
+            known(workload, &WORKLOAD)?;
+        }
+        let plan: Self = table.try_into()?;
+        plan.check()?;
+        Ok(plan)
+    }
+
+    /// The matrix of ways.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn matrix(&self) -> Result<Matrix, ReadMatrix> {
+        let shipped = MATRICES
+            .iter()
+            .find(|(name, _)| *name == self.latency.matrix);
+        read_matrix(shipped.map_or(self.latency.matrix.as_str(), |(_, text)| text))
+    }
+
+    /// Whether what is asked can be.
+    ///
+    /// # Errors
+    /// If not: where, and why.
+    pub fn check(&self) -> Result<(), ParseSwarm> {
+        let fail = |key, why: String| Err(ParseSwarm::Impossible { key, why });
+        let (names, _) = self.matrix()?;
+        let (mesh, latency) = (&self.mesh, &self.latency);
+        let most = match self.tier {
+            Tier::Compact => AGENTS_MAX,
+            Tier::Planet => 1 << 33,
+        };
+        if !(2..=most).contains(&self.agents) {
+            return fail("agents", format!("2 to {most} in this tier"));
+        }
+        let spare = if self.shape == Shape::Regional {
+            names.len()
+        } else {
+            0
+        };
+        let links_max = SLOTS_MAX - spare;
+        if self.links == 0 || !self.links.is_multiple_of(2) || usize::from(self.links) > links_max {
+            return fail("links", format!("an even number, 2 to {links_max}"));
+        }
+        if !(mesh.low <= mesh.degree && mesh.degree <= mesh.high) || mesh.low == 0 {
+            return fail("mesh", "0 < low <= degree <= high".to_owned());
+        }
+        if mesh.high > u32::from(self.links) {
+            return fail(
+                "mesh",
+                format!("`high` is more than the {} links", self.links),
+            );
+        }
+        if !latency.shares.is_empty() && latency.shares.len() != names.len() {
+            return fail(
+                "latency",
+                format!("`shares` for the {} regions", names.len()),
+            );
+        }
+        if latency
+            .shares
+            .iter()
+            .any(|share| !(*share >= 0.0 && share.is_finite()))
+        {
+            return fail("latency", "`shares` are numbers from 0 on".to_owned());
+        }
+        if latency.processing[0] > latency.processing[1] || latency.jitter > 1_000 {
+            return fail(
+                "latency",
+                "`processing` is least, most; `jitter` up to 1000".to_owned(),
+            );
+        }
+        let messages: u64 = self.workload.iter().map(|w| u64::from(w.count)).sum();
+        if messages == 0 || messages >= u64::from(MESSAGES_MAX) {
+            return fail(
+                "workload",
+                format!("1 to {} messages in all", MESSAGES_MAX - 1),
+            );
+        }
+        for workload in &self.workload {
+            if !(workload.rate > 0.0 && workload.rate <= 1_000_000.0) {
+                return fail(
+                    "workload",
+                    "`rate` is above 0 and up to a million".to_owned(),
+                );
+            }
+            for region in &workload.law {
+                if region.parse::<aquifer_protocol::Region>().is_err() {
+                    return fail("workload", format!("`{region}` is no region"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn known(table: &toml::Table, keys: &[&'static str]) -> Result<(), ParseSwarm> {
+    match keys::unknown(table.keys(), keys) {
+        Some((key, nearest)) => Err(ParseSwarm::UnknownKey { key, nearest }),
+        None => Ok(()),
+    }
+}
+
+fn span<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(from)?;
+    humantime::parse_duration(&text).map_err(serde::de::Error::custom)
+}
+
+fn two_spans<'de, D: serde::Deserializer<'de>>(from: D) -> Result<[Duration; 2], D::Error> {
+    let [least, most] = <[String; 2]>::deserialize(from)?;
+    let parse = |text: String| humantime::parse_duration(&text).map_err(serde::de::Error::custom);
+    Ok([parse(least)?, parse(most)?])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shipped_plan_can_be_read_and_says_what_it_is_for() {
+        for (name, text) in SHIPPED {
+            assert!(Plan::is_meant(text), "{name}");
+            let plan = Plan::parse(text).unwrap_or_else(|why| panic!("{name}: {why}"));
+            assert!(!plan.about.is_empty(), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_empty_plan_is_the_default_and_can_be_run() {
+        let plan = Plan::parse("").expect("legal");
+        assert_eq!((10_000, 20, 8), (plan.agents, plan.links, plan.mesh.degree));
+        assert_eq!(8, plan.matrix().expect("shipped").0.len());
+    }
+
+    #[test]
+    fn what_means_nothing_or_cannot_be_is_an_error_that_says_where() {
+        for (text, said) in [
+            ("agent = 3", "did you mean `agents`?"),
+            ("[mesh]\nlazzy = 3", "did you mean `lazy`?"),
+            ("[[workload]]\nlow = []", "did you mean `law`?"),
+            ("agents = 1", "`agents`"),
+            ("links = 7", "`links`"),
+            ("links = 8", "`high` is more than the 8 links"),
+            ("horizon = \"soon\"", "cannot be read"),
+            ("[latency]\nshares = [1.0]", "8 regions"),
+            ("[latency]\nmatrix = \",a\\nb,1\"", "line 2"),
+            ("[[workload]]\nlaw = [\"EU\"]", "`EU` is no region"),
+        ] {
+            let why = Plan::parse(text).expect_err(text).to_string();
+            assert!(why.contains(said), "{text}: {why}");
+        }
+    }
+}

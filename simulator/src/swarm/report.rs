@@ -1,0 +1,185 @@
+//! What a run of a swarm says: one flat object that scripts can rely on.
+//!
+//! Not here: counting (`tally`), the clock and the memory of the machine, which the binary measures.
+
+use super::event::Kind;
+use super::plan::{Plan, Tier};
+use super::run::Outcome;
+use super::tally::{DEGREES, Sent, quantile};
+use crate::report::Outcome as Verdict;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// What the machine took for it.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Cost {
+    /// Of all threads together.
+    pub cpu_seconds: f64,
+    /// By the clock on the wall.
+    pub wall_seconds: f64,
+    /// Of the processor time, what went by before anything happened: placing and linking agents.
+    pub setup_seconds: f64,
+    /// The most that the process held, where the system says so.
+    pub rss_bytes: Option<u64>,
+}
+
+/// What a run says.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// `compact` or `planet`.
+    pub tier: &'static str,
+    /// Decides all that the plan leaves open.
+    pub seed: u64,
+    /// How many agents.
+    pub agents: u64,
+    /// How many messages were published.
+    pub messages: u64,
+    /// Events that happened.
+    pub events: u64,
+    /// What the machine took.
+    #[serde(flatten)]
+    pub cost: Cost,
+    /// Of processor time, once all agents were in their place.
+    pub ns_per_event: f64,
+    /// The most that the process held, by agent.
+    pub bytes_per_agent: Option<f64>,
+    /// The part of those that may have a message which had it in the end.
+    pub reached: f64,
+    /// From a message's publication to half of those who had it, all messages together.
+    pub p50_ms: Option<u64>,
+    /// The same, to 99 in 100.
+    pub p99_ms: Option<u64>,
+    /// The same, by region.
+    pub regions: BTreeMap<String, [Option<u64>; 2]>,
+    /// Arrivals at one who had it, for each first arrival.
+    pub duplicates_per_delivery: f64,
+    /// First arrivals because it was asked for, as a part of all.
+    pub answered: f64,
+    /// What was sent, by kind: inside regions and between them.
+    pub sent: BTreeMap<&'static str, [Sent; 2]>,
+    /// Bytes between regions, for each first arrival.
+    pub wan_bytes_per_delivery: f64,
+    /// Agents by links in the mesh, over all heartbeats.
+    pub degrees: Vec<u64>,
+    /// How often the law was asked.
+    pub policy: Policy,
+    /// What must not have happened, or must have and did not.
+    pub violations: Vec<String>,
+    /// The same run has the same.
+    pub digest: String,
+    /// Whether it was run to its end.
+    pub whole: bool,
+}
+
+/// How often the law was asked, and what came of it.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Policy {
+    /// Questions.
+    pub checked: u64,
+    /// Of those, how often the answer was no.
+    pub attempted: u64,
+    /// Messages that an agent took and, as another judge has it, must not: 0.
+    pub accepted: u64,
+    /// With 95 % confidence, no more than this part of all questions are answered wrongly (3/n).
+    pub bound: f64,
+}
+
+const KINDS: [(&str, Kind); 8] = [
+    ("copy", Kind::Copy),
+    ("answer", Kind::Answer),
+    ("ihave", Kind::IHave),
+    ("iwant", Kind::IWant),
+    ("idontwant", Kind::IDontWant),
+    ("graft", Kind::Graft),
+    ("prune", Kind::Prune),
+    ("timer", Kind::Timer),
+];
+
+impl Report {
+    /// What `outcome` of a `plan` says, at this `cost`; `whole` if it was run to its end.
+    pub fn of(
+        plan: &Plan,
+        seed: u64,
+        names: &[String],
+        outcome: &Outcome,
+        cost: Cost,
+        whole: bool,
+    ) -> Self {
+        let tally = &outcome.tally;
+        let delays = tally.all_delays();
+        let firsts = tally.firsts();
+        let each = |count: u64| count as f64 / firsts.max(1) as f64;
+        let two = |delays: &[u64]| [0.5, 0.99].map(|part| quantile(delays, part));
+        let sent = KINDS.iter().filter(|(_, kind)| *kind != Kind::Timer);
+        let wan: u64 = tally.sent.iter().map(|[_, abroad]| abroad.bytes).sum();
+        let reached = firsts as f64 / outcome.reachable.max(1) as f64;
+        let [p50_ms, p99_ms] = two(&delays);
+        let mut violations = Vec::new();
+        if tally.accepted > 0 {
+            violations.push(format!(
+                "safety: {} messages where the law forbids them",
+                tally.accepted
+            ));
+        }
+        if whole && reached < plan.reach {
+            violations.push(format!(
+                "liveness: {reached:.6} of those who may were reached, not {}",
+                plan.reach
+            ));
+        }
+        Self {
+            tier: match plan.tier {
+                Tier::Compact => "compact",
+                Tier::Planet => "planet",
+            },
+            seed,
+            agents: plan.agents,
+            messages: plan
+                .workload
+                .iter()
+                .map(|workload| u64::from(workload.count))
+                .sum(),
+            events: outcome.ran.events,
+            cost,
+            ns_per_event: (cost.cpu_seconds - cost.setup_seconds) * 1e9
+                / outcome.ran.events.max(1) as f64,
+            bytes_per_agent: cost
+                .rss_bytes
+                .map(|bytes| bytes as f64 / plan.agents as f64),
+            reached,
+            p50_ms,
+            p99_ms,
+            regions: names
+                .iter()
+                .cloned()
+                .zip(tally.delays.iter().map(|d| two(d)))
+                .collect(),
+            duplicates_per_delivery: each(tally.duplicates),
+            answered: each(tally.answered),
+            sent: sent
+                .map(|(name, kind)| (*name, tally.sent[*kind as usize]))
+                .collect(),
+            wan_bytes_per_delivery: each(wan),
+            degrees: tally.degrees[..DEGREES].to_vec(),
+            policy: Policy {
+                checked: tally.checked,
+                attempted: tally.denied,
+                accepted: tally.accepted,
+                bound: 3.0 / tally.checked.max(1) as f64,
+            },
+            violations,
+            digest: outcome.ran.digest.to_string(),
+            whole,
+        }
+    }
+
+    /// How it ended.
+    pub fn verdict(&self) -> Verdict {
+        let is = |kind: &str| self.violations.iter().any(|said| said.starts_with(kind));
+        match (is("safety"), is("liveness")) {
+            (true, _) => Verdict::Safety,
+            (_, true) => Verdict::Liveness,
+            _ => Verdict::Green,
+        }
+    }
+}

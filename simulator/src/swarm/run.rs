@@ -1,0 +1,288 @@
+//! A run: a plan put into practice, and what came of it.
+//!
+//! Everything that is drawn follows from the plan and the seed. How many threads and partitions, and
+//! which engine: that changes how long it takes, and nothing else.
+//!
+//! Not here: the clock and the memory of the machine (the binary), words (`report`).
+
+use super::draw::{Draws, Purpose, scaled};
+use super::engine::epoch::Owners;
+use super::engine::{Clockwork, Ran};
+use super::geography::Geography;
+use super::gossip::{Gossip, Mesh, Message, Shard};
+use super::graph::Graph;
+use super::plan::{ParseSwarm, Plan, Workload};
+use super::tally::Tally;
+use crate::parallel::crew::{self, Crew, Watch};
+use crate::scenario::rule::Rule;
+use aquifer_protocol::decide::{Label, allowed_in};
+use aquifer_protocol::{Region, TopicName};
+use std::time::Duration;
+
+/// Which engine runs it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Engine {
+    /// Epochs, partitions, threads.
+    #[default]
+    Epoch,
+    /// One event at a time: the oracle.
+    Heap,
+}
+
+/// How a run is done. Changes nothing of what happens.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct How {
+    /// Which engine.
+    pub engine: Engine,
+    /// How many threads; as many as there are regions at most.
+    pub threads: usize,
+    /// How many partitions each sorts an epoch into; chosen by size if 0.
+    pub partitions: usize,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What happened.
+    pub ran: Ran,
+    /// What was counted.
+    pub tally: Tally,
+    /// Of all that may have a message, all messages together, how many agents could be reached.
+    pub reachable: u64,
+    /// The bytes of the agents' columns.
+    pub bytes: usize,
+    /// Microseconds of an epoch.
+    pub epoch: u64,
+}
+
+/// A message is forgotten after this time.
+const MEMORY: Duration = Duration::from_secs(10);
+
+/// The state of a partition fits into half of a cache of the second level.
+const PARTITION_BYTES: usize = 512 * 1024;
+const PARTITIONS_MAX: usize = 4_096;
+
+/// A plan of the compact tier, ready to be run.
+pub struct Prepared {
+    model: Gossip,
+    shards: Vec<Shard>,
+    clockwork: Clockwork,
+    engine: Engine,
+    crew: Crew,
+}
+
+/// Places all agents and links them.
+///
+/// # Errors
+/// If the plan asks for what cannot be.
+pub fn prepare(plan: &Plan, seed: u64, how: How) -> Result<Prepared, ParseSwarm> {
+    plan.check()?;
+    let model = model(plan, seed)?;
+    let least = micros(plan.latency.processing[0]);
+    let mut lookahead = model.geography.shortest() + least;
+    for own in [model.mesh.validate, model.mesh.heartbeat] {
+        lookahead = if own > 0 {
+            lookahead.min(own)
+        } else {
+            lookahead
+        };
+    }
+    let clockwork = Clockwork::new(lookahead, micros(plan.horizon));
+    let threads = match how.engine {
+        Engine::Heap => 1,
+        Engine::Epoch => how.threads.max(1),
+    };
+    let owners = model.geography.shared_out(threads);
+    let shards = crew::shards(&model, &owners);
+    let crew = Crew {
+        partitions: match how.partitions {
+            0 => partitions(&shards),
+            count => count,
+        },
+        window: window(&model, &owners, clockwork, least),
+        owners,
+    };
+    Ok(Prepared {
+        model,
+        shards,
+        clockwork,
+        engine: how.engine,
+        crew,
+    })
+}
+
+/// Runs a plan of the compact tier.
+///
+/// # Errors
+/// If the plan asks for what cannot be.
+pub fn run(plan: &Plan, seed: u64, how: How, watch: Watch<'_>) -> Result<Outcome, ParseSwarm> {
+    Ok(prepare(plan, seed, how)?.run(watch))
+}
+
+impl Prepared {
+    /// Lets it happen.
+    pub fn run(mut self, watch: Watch<'_>) -> Outcome {
+        let (model, clockwork) = (&self.model, self.clockwork);
+        let (ran, shards) = match self.engine {
+            Engine::Heap => {
+                let shard = self.shards.remove(0);
+                let (ran, shard) = crew::heap(model, shard, clockwork, watch);
+                (ran, vec![shard])
+            }
+            Engine::Epoch => crew::epochs(model, self.shards, clockwork, &self.crew, watch),
+        };
+        let mut tally = Tally::new(model.geography.regions(), model.messages.len());
+        shards.iter().for_each(|shard| tally.add(&shard.tally));
+        Outcome {
+            ran,
+            tally,
+            reachable: model.messages.iter().map(|m| self.model.reachable(m)).sum(),
+            bytes: shards.iter().map(Shard::bytes).sum(),
+            epoch: 1 << clockwork.epoch_log,
+        }
+    }
+}
+
+fn partitions(shards: &[Shard]) -> usize {
+    let most = shards.iter().map(Shard::bytes).max().unwrap_or(0);
+    (most / PARTITION_BYTES).clamp(1, PARTITIONS_MAX)
+}
+
+/// How many epochs pass until something of another worker can arrive.
+fn window(model: &Gossip, owners: &Owners, clockwork: Clockwork, least: u64) -> u64 {
+    let apart = model
+        .geography
+        .shortest_between(owners)
+        .saturating_add(least);
+    (apart.min(1 << 40) >> clockwork.epoch_log).max(1)
+}
+
+fn micros(span: Duration) -> u64 {
+    span.as_micros() as u64
+}
+
+/// What all agents know.
+fn model(plan: &Plan, seed: u64) -> Result<Gossip, ParseSwarm> {
+    let draws = Draws::new(seed);
+    let matrix = plan.matrix()?;
+    let shares = match plan.latency.shares.is_empty() {
+        true => vec![1.0; matrix.0.len()],
+        false => plan.latency.shares.clone(),
+    };
+    let [least, most] = plan.latency.processing.map(|span| micros(span) as u32);
+    let agents = plan.agents as u32;
+    let jitter = plan.latency.jitter;
+    let geography = Geography::new(agents, &shares, matrix, jitter, (least, most), draws);
+    let graph = Graph::new(plan.shape, plan.links, &geography, draws);
+    let messages = messages(plan, &geography, draws)?;
+    let heartbeat = micros(plan.mesh.heartbeat);
+    let most = match heartbeat {
+        0 => messages.len(),
+        _ => abreast(&messages, micros(MEMORY) + 2 * heartbeat),
+    };
+    Ok(Gossip {
+        graph,
+        geography,
+        shape: plan.shape,
+        links: plan.links,
+        mesh: Mesh {
+            degree: plan.mesh.degree,
+            low: plan.mesh.low,
+            high: plan.mesh.high,
+            lazy: plan.mesh.lazy,
+            heartbeat,
+            validate: micros(plan.mesh.validate),
+            dont_want: plan.mesh.dont_want,
+        },
+        messages,
+        words: most.div_ceil(64).max(1),
+        memory: micros(MEMORY),
+        loss: plan.latency.loss,
+        draws,
+    })
+}
+
+/// The messages of all workloads, in the order in which they are published.
+fn messages(plan: &Plan, geography: &Geography, draws: Draws) -> Result<Vec<Message>, ParseSwarm> {
+    let mut messages = Vec::new();
+    for (topic, workload) in (0_u64..).zip(&plan.workload) {
+        let (allowed, lawful) = law(workload, geography)?;
+        let apart = 1_000_000.0 / workload.rate;
+        for count in 0..workload.count {
+            let about = topic << 32 | u64::from(count);
+            let bits = draws.bits(Purpose::Publish, about, 0);
+            messages.push(Message {
+                at: micros(workload.from) + (f64::from(count) * apart) as u64,
+                publisher: someone(geography, allowed, bits),
+                bytes: workload.bytes,
+                allowed,
+                lawful,
+            });
+        }
+    }
+    messages.sort_by_key(|message| message.at);
+    Ok(messages)
+}
+
+/// The regions that may have a workload's messages, as the product's policy has it and as the oracle.
+fn law(workload: &Workload, geography: &Geography) -> Result<(u16, u16), ParseSwarm> {
+    let fail = |why: String| ParseSwarm::Impossible {
+        key: "workload",
+        why,
+    };
+    let name = &workload.topic;
+    let topic: TopicName = name.parse().map_err(|why| fail(format!("{why}")))?;
+    let rule = match workload.law.is_empty() {
+        true => Rule::open(),
+        false => Rule::within(&workload.law.iter().map(String::as_str).collect::<Vec<_>>()),
+    };
+    let policy = rule.policy(&[]);
+    let label = Label {
+        topic: &topic,
+        policy: &policy,
+        epoch: 1,
+        home: None,
+    };
+    let (mut allowed, mut lawful) = (0, 0);
+    for (number, name) in geography.names.iter().enumerate() {
+        let region: Region = name
+            .parse()
+            .map_err(|why| fail(format!("the matrix: {why}")))?;
+        allowed |= u16::from(allowed_in(label, &region).is_ok()) << number;
+        lawful |= u16::from(rule.permits(0, name)) << number;
+    }
+    let inhabited = |number: &usize| geography.bounds[*number] < geography.bounds[number + 1];
+    let regions = 0..geography.regions();
+    if !regions
+        .filter(inhabited)
+        .any(|number| allowed >> number & 1 == 1)
+    {
+        return Err(fail(format!(
+            "nobody may have `{name}`: no region is inside its law"
+        )));
+    }
+    Ok((allowed, lawful))
+}
+
+/// One of the agents that may have it, each as likely.
+fn someone(geography: &Geography, allowed: u16, bits: u64) -> u32 {
+    let regions = || (0..geography.regions()).filter(|region| allowed >> region & 1 == 1);
+    let size = |region: usize| geography.bounds[region + 1] - geography.bounds[region];
+    let mut place = scaled(bits, regions().map(size).sum());
+    for region in regions() {
+        if place < size(region) {
+            return geography.bounds[region] + place;
+        }
+        place -= size(region);
+    }
+    unreachable!("the place is below the sum of all")
+}
+
+/// Most messages that are published within `span`.
+fn abreast(messages: &[Message], span: u64) -> usize {
+    let since = |number: usize| {
+        let from = messages[number].at.saturating_sub(span);
+        number + 1 - messages.partition_point(|message| message.at < from)
+    };
+    (0..messages.len()).map(since).max().unwrap_or(0)
+}

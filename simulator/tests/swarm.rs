@@ -1,0 +1,110 @@
+//! A swarm is one, however it is run: engines, threads and partitions change the time it takes.
+
+use aquifer_simulator::parallel::crew::Watch;
+use aquifer_simulator::swarm::plan::Plan;
+use aquifer_simulator::swarm::run::{Engine, How, Outcome, run};
+
+const ALL: Watch<'static> = &|_| true;
+
+fn plan(text: &str) -> Plan {
+    Plan::parse(text).unwrap_or_else(|why| panic!("{text}: {why}"))
+}
+
+fn outcome(plan: &Plan, seed: u64, how: How) -> Outcome {
+    run(plan, seed, how, ALL).expect("it can be run")
+}
+
+/// Everything that agents do, in one small swarm.
+const LIVELY: &str = r#"
+agents = 3000
+horizon = "6s"
+[latency]
+loss = 20000
+[mesh]
+validate = "1500us"
+dont_want = 1000
+[[workload]]
+count = 12
+rate = 5
+[[workload]]
+topic = "eu/only"
+law = ["eu"]
+count = 6
+rate = 3
+"#;
+
+fn hows() -> Vec<How> {
+    let mut hows = vec![How {
+        engine: Engine::Heap,
+        ..How::default()
+    }];
+    for threads in [1, 2, 5] {
+        for partitions in [1, 64, 1_024] {
+            let engine = Engine::Epoch;
+            hows.push(How {
+                engine,
+                threads,
+                partitions,
+            });
+        }
+    }
+    hows
+}
+
+/// I20: one digest over {heap, epoch} × threads × partitions.
+#[test]
+fn every_way_to_run_a_swarm_gives_one_digest() {
+    for text in [LIVELY.to_owned(), format!("shape = \"regional\"{LIVELY}")] {
+        let plan = plan(&text);
+        let one = outcome(&plan, 1, hows()[0]);
+        assert!(one.ran.events > 100_000, "{} events", one.ran.events);
+        for how in hows() {
+            let other = outcome(&plan, 1, how);
+            let parted = one.ran.digest.first_difference(&other.ran.digest);
+            assert_eq!(None, parted, "{how:?}");
+            assert_eq!(one.ran, other.ran, "{how:?}");
+            assert_eq!(one.tally.all_delays(), other.tally.all_delays(), "{how:?}");
+            assert_eq!(one.tally.duplicates, other.tally.duplicates, "{how:?}");
+        }
+        let other = outcome(&plan, 2, How::default());
+        assert_ne!(one.ran.digest.to_string(), other.ran.digest.to_string());
+    }
+}
+
+#[test]
+fn a_flat_push_reaches_everyone_with_two_fewer_duplicates_than_links() {
+    let plan = plan("agents = 20000\nhorizon = \"3s\"\n[mesh]\nheartbeat = \"0s\"\ndont_want = 0");
+    let outcome = outcome(&plan, 3, How::default());
+    assert_eq!(outcome.reachable, outcome.tally.firsts());
+    let copies = outcome.tally.duplicates as f64 / outcome.reachable as f64;
+    assert!((copies - 6.0).abs() < 0.01, "{copies} duplicates for each");
+    assert_eq!(0, outcome.tally.accepted);
+}
+
+#[test]
+fn a_law_is_kept_in_every_shape() {
+    for shape in ["flat", "regional"] {
+        let plan = plan(&format!("shape = \"{shape}\"{LIVELY}"));
+        let outcome = outcome(&plan, 4, How::default());
+        let reached = outcome.tally.firsts() as f64 / outcome.reachable as f64;
+        assert!(reached > 0.99, "{shape}: {reached}");
+        assert_eq!(0, outcome.tally.accepted, "{shape}");
+        assert!(outcome.tally.checked > outcome.tally.firsts());
+        assert!(
+            outcome.tally.denied > 0,
+            "{shape}: the law was never needed"
+        );
+    }
+}
+
+#[test]
+fn meshes_keep_their_degree() {
+    let plan = plan("agents = 5000\nhorizon = \"20s\"");
+    let degrees = outcome(&plan, 5, How::default()).tally.degrees;
+    let all: u64 = degrees.iter().sum();
+    let within: u64 = degrees[6..=12].iter().sum();
+    assert!(
+        all >= 5_000 * 19 && within as f64 > 0.99 * all as f64,
+        "{degrees:?}"
+    );
+}
