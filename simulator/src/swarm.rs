@@ -6,7 +6,7 @@
 //! a byte. Both take geography, graph, chance and law from the same place.
 //!
 //! In reading order: [`plan`] · [`run`] · [`event`] · [`engine`] · [`geography`] · [`graph`] ·
-//! [`gossip`] · [`tally`] · [`report`].
+//! [`gossip`] · [`planet`] · [`tally`] · [`report`] · [`page`].
 
 pub mod column;
 pub mod draw;
@@ -15,7 +15,9 @@ pub mod event;
 pub mod geography;
 pub mod gossip;
 pub mod graph;
+pub mod page;
 pub mod plan;
+pub mod planet;
 pub mod report;
 pub mod run;
 pub mod tally;

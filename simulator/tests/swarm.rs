@@ -2,7 +2,8 @@
 
 use aquifer_simulator::parallel::crew::Watch;
 use aquifer_simulator::swarm::plan::Plan;
-use aquifer_simulator::swarm::run::{Engine, How, Outcome, run};
+use aquifer_simulator::swarm::run::{Engine, How, Outcome, planet, run};
+use aquifer_simulator::swarm::tally::quantile;
 
 const ALL: Watch<'static> = &|_| true;
 
@@ -107,4 +108,29 @@ fn meshes_keep_their_degree() {
         all >= 5_000 * 19 && within as f64 > 0.99 * all as f64,
         "{degrees:?}"
     );
+}
+
+/// What the tier below says of as many agents, the tier above says too.
+#[test]
+fn the_planet_agrees_with_the_compact_tier_where_both_can_be_run() {
+    for agents in [20_000, 100_000] {
+        let text = format!(
+            "agents = {agents}\nlinks = 8\nhorizon = \"20s\"\nquantum = \"2ms\"\n\
+             [mesh]\nhigh = 8\nheartbeat = \"0s\"\ndont_want = 0\n\
+             [[workload]]\ncount = 16\n"
+        );
+        let plan = plan(&text);
+        let compact = outcome(&plan, 7, How::default()).tally;
+        let planet = planet(&plan, 7, ALL).expect("it can be run").tally;
+        assert_eq!(compact.firsts(), planet.firsts(), "all, in both");
+        for part in [0.5, 0.9, 0.99] {
+            let at = |delays: Vec<u64>| quantile(&delays, part).expect("some") as f64;
+            let (below, above) = (at(compact.all_delays()), at(planet.all_delays()));
+            let apart = (above / below - 1.0).abs();
+            assert!(apart < 0.04, "{agents}, {part}: {below} against {above} ms");
+        }
+        // The planet has no links that are left out for being double.
+        let apart = planet.duplicates as f64 / compact.duplicates as f64 - 1.0;
+        assert!(apart.abs() < 0.001, "{apart}");
+    }
 }

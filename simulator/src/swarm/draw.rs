@@ -26,8 +26,6 @@ pub enum Purpose {
     Publish = 7,
     /// How long an agent stays.
     Session = 8,
-    /// Rounding.
-    Round = 9,
 }
 
 /// All that a run draws.

@@ -18,7 +18,7 @@ pub struct Geography {
     /// Their names.
     pub names: Vec<String>,
     /// Region `i` has the agents from `bounds[i]` up to but not including `bounds[i+1]`.
-    pub bounds: Vec<u32>,
+    pub bounds: Vec<u64>,
     /// One way from region to region.
     base: [[u32; REGIONS_MAX]; REGIONS_MAX],
     /// A link takes up to so many 256ths more.
@@ -99,7 +99,7 @@ impl Geography {
     /// # Panics
     /// If there are not as many shares as regions, or none is above 0.
     pub fn new(
-        agents: u32,
+        agents: u64,
         shares: &[f64],
         (names, ways): Matrix,
         jitter: u32,
@@ -113,7 +113,7 @@ impl Geography {
         let mut upto = 0.0;
         for share in shares {
             upto += share / sum;
-            bounds.push((f64::from(agents) * upto).round() as u32);
+            bounds.push((agents as f64 * upto).round() as u64);
         }
         *bounds.last_mut().expect("not empty") = agents;
         let mut base = [[0; REGIONS_MAX]; REGIONS_MAX];
@@ -122,7 +122,7 @@ impl Geography {
         }
         // So fine that few runs cross a border.
         let grain = (agents.max(1) / 4_096).max(1).ilog2();
-        let region = |agent: u32| bounds[1..].iter().filter(|bound| agent >= **bound).count() as u8;
+        let region = |agent: u64| bounds[1..].iter().filter(|bound| agent >= **bound).count() as u8;
         let table = (0..=agents >> grain)
             .map(|run| {
                 let (first, last) = (run << grain, ((run + 1) << grain) - 1);
@@ -152,13 +152,13 @@ impl Geography {
     }
 
     /// How many agents there are.
-    pub fn agents(&self) -> u32 {
+    pub fn agents(&self) -> u64 {
         *self.bounds.last().expect("not empty")
     }
 
     /// The region of an agent.
     #[inline]
-    pub fn region(&self, agent: u32) -> usize {
+    pub fn region(&self, agent: u64) -> usize {
         match self.table[(agent >> self.grain) as usize] {
             u8::MAX => self.bounds[1..]
                 .iter()
@@ -170,18 +170,23 @@ impl Geography {
 
     /// How long the way between two agents is, given their regions; the same both ways.
     #[inline]
-    pub fn way(&self, (a, home): (u32, usize), (b, abroad): (u32, usize)) -> u64 {
+    pub fn way(&self, (a, home): (u64, usize), (b, abroad): (u64, usize)) -> u64 {
         let base = u64::from(self.base[home % REGIONS_MAX][abroad % REGIONS_MAX]);
-        let pair = u64::from(a.min(b)) << 32 | u64::from(a.max(b));
-        let part = scaled(self.draws.bits(Purpose::Jitter, pair, 0), self.jitter + 1);
+        let drawn = self.draws.bits(Purpose::Jitter, a.min(b), a.max(b));
+        let part = scaled(drawn, self.jitter + 1);
         base + ((base * u64::from(part)) >> 8)
     }
 
     /// How long `agent` needs to handle its `count`-th message.
     #[inline]
-    pub fn processing(&self, agent: u32, count: u64) -> u64 {
+    pub fn processing(&self, agent: u64, count: u64) -> u64 {
+        self.processing_of(self.draws.bits(Purpose::Processing, agent, count))
+    }
+
+    /// The same, of 32 bits that were drawn for it: the upper half.
+    #[inline]
+    pub fn processing_of(&self, bits: u64) -> u64 {
         let (least, most) = self.processing;
-        let bits = self.draws.bits(Purpose::Processing, agent.into(), count);
         u64::from(least + scaled(bits, most - least + 1))
     }
 
@@ -201,24 +206,26 @@ impl Geography {
     /// Whole regions for each of so many workers, as evenly as that can be; fewer if there are fewer
     /// regions with anybody in them.
     pub fn shared_out(&self, workers: usize) -> Owners {
-        let agents = u64::from(self.agents());
+        let agents = self.agents();
         let mut bounds = vec![0];
         for worker in 1..workers as u64 {
-            let ideal = (agents * worker / workers as u64) as u32;
+            let ideal = agents * worker / workers as u64;
             let nearest = self.bounds.iter().min_by_key(|bound| bound.abs_diff(ideal));
             let nearest = *nearest.expect("not empty");
-            if nearest > *bounds.last().expect("not empty") && nearest < self.agents() {
+            if nearest > *bounds.last().expect("not empty") && nearest < agents {
                 bounds.push(nearest);
             }
         }
-        bounds.push(self.agents());
-        Owners { bounds }
+        bounds.push(agents);
+        Owners {
+            bounds: bounds.into_iter().map(|bound| bound as u32).collect(),
+        }
     }
 
     /// The shortest way between agents of two workers.
     pub fn shortest_between(&self, owners: &Owners) -> u64 {
         let owner = |region: usize| {
-            let first = self.bounds[region];
+            let first = self.bounds[region] as u32;
             owners.bounds[1..]
                 .iter()
                 .filter(|bound| first >= **bound)

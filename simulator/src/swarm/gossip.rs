@@ -98,7 +98,7 @@ const STAND_IN_AFTER: u64 = 1_000_000;
 const RESEND_AFTER: u64 = 25_000;
 
 /// Bytes of what surrounds one thing sent, and of one id.
-const FRAME_BYTES: u64 = 40;
+pub(super) const FRAME_BYTES: u64 = 40;
 const ID_BYTES: u64 = 22;
 
 impl Model for Gossip {
@@ -161,18 +161,20 @@ impl<O: Out> Way<'_, O> {
     #[inline]
     fn send(&mut self, shard: &mut Shard, agent: u32, slot: u8, kind: Kind, message: u32) {
         let model = self.model;
-        let home = model.geography.region(agent);
+        let home = model.geography.region(agent.into());
         let Some((peer, reverse)) = model.end_of(shard, (agent, home), slot) else {
             return;
         };
-        let region = model.geography.region(peer);
+        let region = model.geography.region(peer.into());
         let about_message = matches!(kind, Kind::Copy | Kind::Answer | Kind::IHave);
         if about_message && !model.allows(shard, region, message) {
             return;
         }
         let about = u64::from(message) << 8 | u64::from(slot) << 3 | kind as u64;
-        let way = model.geography.way((agent, home), (peer, region));
-        let mut takes = way + model.geography.processing(agent, about);
+        let way = model
+            .geography
+            .way((agent.into(), home), (peer.into(), region));
+        let mut takes = way + model.geography.processing(agent.into(), about);
         let bytes = match kind {
             Kind::Copy | Kind::Answer => u64::from(model.messages[message as usize].bytes),
             Kind::IHave | Kind::IWant | Kind::IDontWant => ID_BYTES,
@@ -209,18 +211,10 @@ impl Gossip {
             return shard.link(agent, slot);
         }
         // From bridge to bridge: link `links + r` leads to region r.
-        let bridge = agent - self.geography.bounds[home];
-        let peer = self.geography.bounds[usize::from(slot - self.links)] + bridge;
+        let bridge = agent - self.geography.bounds[home] as u32;
+        let region = usize::from(slot - self.links);
+        let peer = self.geography.bounds[region] as u32 + bridge;
         Some((peer, self.links + home as u8))
-    }
-
-    /// How many agents beside the publisher may have a message.
-    pub fn reachable(&self, message: &Message) -> u64 {
-        let regions = 0..self.geography.regions();
-        let allowed = regions.filter(|region| message.allowed >> region & 1 == 1);
-        let bounds = &self.geography.bounds;
-        let agents = allowed.map(|region| u64::from(bounds[region + 1] - bounds[region]));
-        agents.sum::<u64>() - 1
     }
 
     /// Whether the law lets the agents of a region have a message.
@@ -237,7 +231,7 @@ impl Gossip {
     fn arrives<O: Out>(&self, shard: &mut Shard, event: Event, way: &mut Way<'_, O>) -> u64 {
         let (agent, slot, message) = (event.agent(), event.slot(), event.message());
         let about = &self.messages[message as usize];
-        let region = self.geography.region(agent);
+        let region = self.geography.region(agent.into());
         // The door asks too, whoever sent it.
         if !self.allows(shard, region, message) {
             return 3;
@@ -273,7 +267,7 @@ impl Gossip {
         message: u32,
         way: &mut Way<'_, O>,
     ) -> u64 {
-        if !self.allows(shard, self.geography.region(agent), message) {
+        if !self.allows(shard, self.geography.region(agent.into()), message) {
             return 3;
         }
         shard.learns(agent, message);
@@ -340,7 +334,7 @@ impl Gossip {
         kind: Kind,
         way: &mut Way<'_, O>,
     ) {
-        let home = self.geography.region(agent);
+        let home = self.geography.region(agent.into());
         for region in 0..self.geography.regions() {
             if region != home && self.has_bridges(region) {
                 way.send(shard, agent, self.links + region as u8, kind, message);
@@ -354,13 +348,13 @@ impl Gossip {
         if self.shape == Shape::Flat {
             return None;
         }
-        let region = self.geography.region(agent);
-        let place = agent - self.geography.bounds[region];
+        let region = self.geography.region(agent.into());
+        let place = agent - self.geography.bounds[region] as u32;
         (place < BRIDGES && self.has_bridges(region)).then_some(place)
     }
 
     fn has_bridges(&self, region: usize) -> bool {
         let bounds = &self.geography.bounds;
-        bounds[region + 1] - bounds[region] >= BRIDGES
+        bounds[region + 1] - bounds[region] >= u64::from(BRIDGES)
     }
 }

@@ -61,11 +61,15 @@ impl Graph {
             Shape::Flat => vec![0, geography.agents()],
             Shape::Regional => geography.bounds.clone(),
         };
+        let bounds: Vec<u32> = bounds.into_iter().map(|bound| bound as u32).collect();
         let range = |(number, pair): (usize, &[u32])| Range {
             first: pair[0],
             count: pair[1] - pair[0],
             ways: (0..u64::from(links) / 2)
-                .map(|way| Bijection::new(pair[1] - pair[0], draws, (number as u64) << 8 | way))
+                .map(|way| {
+                    let count = u64::from(pair[1] - pair[0]);
+                    Bijection::new(count, draws, (number as u64) << 8 | way)
+                })
                 .collect(),
         };
         Self {
@@ -81,11 +85,11 @@ impl Graph {
             .ranges
             .partition_point(|range| range.first + range.count <= agent);
         let range = &self.ranges[found];
-        let place = agent - range.first;
+        let place = u64::from(agent - range.first);
         for (way, number) in range.ways.iter().zip((0..self.links).step_by(2)) {
             for (peer, slot) in [(way.map(place), number), (way.back(place), number + 1)] {
                 let link = Link {
-                    peer: range.first + peer,
+                    peer: range.first + peer as u32,
                     reverse: slot ^ 1,
                 };
                 into.push((link.peer != agent).then_some(link));
@@ -112,8 +116,8 @@ const ROUNDS: usize = 4;
 
 /// A mapping of `0..count` onto itself.
 #[derive(Clone, Debug)]
-struct Bijection {
-    count: u32,
+pub(super) struct Bijection {
+    count: u64,
     mask: u64,
     fold: u32,
     /// Odd factors, what undoes them, and what is added.
@@ -121,7 +125,7 @@ struct Bijection {
 }
 
 impl Bijection {
-    fn new(count: u32, draws: Draws, number: u64) -> Self {
+    pub(super) fn new(count: u64, draws: Draws, number: u64) -> Self {
         let bits = count.max(2).next_power_of_two().ilog2();
         let round = |round: usize| {
             let at = round as u64;
@@ -140,29 +144,31 @@ impl Bijection {
         }
     }
 
-    fn map(&self, place: u32) -> u32 {
-        let mut x = u64::from(place);
+    #[inline]
+    pub(super) fn map(&self, place: u64) -> u64 {
+        let mut x = place;
         loop {
             for (factor, _, add) in &self.rounds {
                 x = x.wrapping_mul(*factor).wrapping_add(*add) & self.mask;
                 x ^= x >> self.fold;
             }
-            if x < u64::from(self.count) {
-                return x as u32;
+            if x < self.count {
+                return x;
             }
         }
     }
 
-    fn back(&self, place: u32) -> u32 {
-        let mut x = u64::from(place);
+    #[inline]
+    pub(super) fn back(&self, place: u64) -> u64 {
+        let mut x = place;
         loop {
             for (_, undo, add) in self.rounds.iter().rev() {
                 // Folding at half the width or more undoes itself.
                 x ^= x >> self.fold;
                 x = x.wrapping_sub(*add).wrapping_mul(*undo) & self.mask;
             }
-            if x < u64::from(self.count) {
-                return x as u32;
+            if x < self.count {
+                return x;
             }
         }
     }
@@ -182,7 +188,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    fn geography(agents: u32, shares: &[f64]) -> Geography {
+    fn geography(agents: u64, shares: &[f64]) -> Geography {
         let names = shares
             .iter()
             .enumerate()
@@ -196,7 +202,7 @@ mod tests {
     fn a_bijection_maps_everyone_to_someone_else_and_back() {
         for count in [1, 2, 3, 7, 64, 1_000, 4_097] {
             let way = Bijection::new(count, Draws::new(3), 5);
-            let all: BTreeSet<u32> = (0..count).map(|place| way.map(place)).collect();
+            let all: BTreeSet<u64> = (0..count).map(|place| way.map(place)).collect();
             assert_eq!(count as usize, all.len());
             assert!((0..count).all(|place| way.back(way.map(place)) == place));
         }
@@ -240,12 +246,12 @@ mod tests {
         let mut links = Vec::new();
         for agent in 0..1_000 {
             graph.links(agent, &mut links);
-            let home = geography.region(agent);
+            let home = geography.region(agent.into());
             assert!(
                 links
                     .iter()
                     .flatten()
-                    .all(|link| geography.region(link.peer) == home)
+                    .all(|link| geography.region(link.peer.into()) == home)
             );
         }
     }

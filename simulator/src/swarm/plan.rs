@@ -16,8 +16,9 @@ pub const MATRICES: [(&str, &str); 1] =
     [("cloud8", include_str!("../../plans/matrices/cloud8.csv"))];
 
 /// The plans of swarms that come with the simulator: name and text.
-pub const SHIPPED: [(&str, &str); 2] = [
+pub const SHIPPED: [(&str, &str); 3] = [
     ("million", include_str!("../../plans/million.toml")),
+    ("planet", include_str!("../../plans/planet.toml")),
     ("bridges", include_str!("../../plans/bridges.toml")),
 ];
 
@@ -45,6 +46,9 @@ pub struct Plan {
     /// How long is simulated.
     #[serde(deserialize_with = "span")]
     pub horizon: Duration,
+    /// Of the planet tier: what time is counted in.
+    #[serde(deserialize_with = "span")]
+    pub quantum: Duration,
     /// Links of each agent, an even number; the mesh is made of them.
     pub links: u8,
     /// Who is linked to whom: `flat`, or `regional` with bridges.
@@ -124,6 +128,7 @@ impl Default for Plan {
             tier: Tier::Compact,
             agents: 10_000,
             horizon: Duration::from_secs(10),
+            quantum: Duration::from_millis(3),
             links: 20,
             shape: Shape::Flat,
             latency: Latency::default(),
@@ -200,8 +205,9 @@ pub enum ParseSwarm {
     },
 }
 
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "about", "tier", "agents", "horizon", "links", "shape", "latency", "mesh", "reach", "workload",
+    "quantum",
 ];
 const LATENCY: [&str; 5] = ["matrix", "shares", "jitter", "processing", "loss"];
 const MESH: [&str; 7] = [
@@ -268,7 +274,7 @@ impl Plan {
         let (mesh, latency) = (&self.mesh, &self.latency);
         let most = match self.tier {
             Tier::Compact => AGENTS_MAX,
-            Tier::Planet => 1 << 33,
+            Tier::Planet => 1 << 34,
         };
         if !(2..=most).contains(&self.agents) {
             return fail("agents", format!("2 to {most} in this tier"));
@@ -285,7 +291,13 @@ impl Plan {
         if !(mesh.low <= mesh.degree && mesh.degree <= mesh.high) || mesh.low == 0 {
             return fail("mesh", "0 < low <= degree <= high".to_owned());
         }
-        if mesh.high > u32::from(self.links) {
+        if self.quantum.as_micros() == 0 || self.quantum > Duration::from_secs(1) {
+            return fail("quantum", "above 0 and up to a second".to_owned());
+        }
+        if self.tier == Tier::Planet && self.shape == Shape::Regional {
+            return fail("shape", "the planet tier has no bridges: `flat`".to_owned());
+        }
+        if self.tier == Tier::Compact && mesh.high > u32::from(self.links) {
             return fail(
                 "mesh",
                 format!("`high` is more than the {} links", self.links),

@@ -26,6 +26,8 @@ pub struct Cost {
 /// What a run says.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
+    /// What the plan is for.
+    pub about: String,
     /// `compact` or `planet`.
     pub tier: &'static str,
     /// Decides all that the plan leaves open.
@@ -49,6 +51,9 @@ pub struct Report {
     pub p50_ms: Option<u64>,
     /// The same, to 99 in 100.
     pub p99_ms: Option<u64>,
+    /// The regions, in the order of the matrix.
+    #[serde(skip)]
+    pub region_names: Vec<String>,
     /// The same, by region.
     pub regions: BTreeMap<String, [Option<u64>; 2]>,
     /// Arrivals at one who had it, for each first arrival.
@@ -128,6 +133,8 @@ impl Report {
             ));
         }
         Self {
+            about: plan.about.clone(),
+            region_names: names.to_vec(),
             tier: match plan.tier {
                 Tier::Compact => "compact",
                 Tier::Planet => "planet",
@@ -179,6 +186,7 @@ impl Report {
         match (is("safety"), is("liveness")) {
             (true, _) => Verdict::Safety,
             (_, true) => Verdict::Liveness,
+            _ if !self.whole => Verdict::Void,
             _ => Verdict::Green,
         }
     }

@@ -5,15 +5,16 @@
 //!
 //! Not here: the clock and the memory of the machine (the binary), words (`report`).
 
-use super::draw::{Draws, Purpose, scaled};
+use super::draw::{Draws, Purpose};
 use super::engine::epoch::Owners;
 use super::engine::{Clockwork, Ran};
 use super::geography::Geography;
-use super::gossip::{Gossip, Mesh, Message, Shard};
+use super::gossip::{FRAME_BYTES, Gossip, Mesh, Message, Shard};
 use super::graph::Graph;
 use super::plan::{ParseSwarm, Plan, Workload};
+use super::planet::{Planet, QUANTA, Said};
 use super::tally::Tally;
-use crate::parallel::crew::{self, Crew, Watch};
+use crate::parallel::crew::{self, Crew, Progress, Watch};
 use crate::scenario::rule::Rule;
 use aquifer_protocol::decide::{Label, allowed_in};
 use aquifer_protocol::{Region, TopicName};
@@ -136,7 +137,9 @@ impl Prepared {
         Outcome {
             ran,
             tally,
-            reachable: model.messages.iter().map(|m| self.model.reachable(m)).sum(),
+            reachable: (model.messages.iter())
+                .map(|message| crowd(&model.geography, message.allowed) - 1)
+                .sum(),
             bytes: shards.iter().map(Shard::bytes).sum(),
             epoch: 1 << clockwork.epoch_log,
         }
@@ -161,18 +164,90 @@ fn micros(span: Duration) -> u64 {
     span.as_micros() as u64
 }
 
-/// What all agents know.
-fn model(plan: &Plan, seed: u64) -> Result<Gossip, ParseSwarm> {
+/// Runs a plan of the planet tier: its messages one after the other, each as if it were alone.
+///
+/// # Errors
+/// If the plan asks for what cannot be, or a message takes longer than its quanta can tell.
+pub fn planet(plan: &Plan, seed: u64, watch: Watch<'_>) -> Result<Outcome, ParseSwarm> {
+    plan.check()?;
     let draws = Draws::new(seed);
+    let geography = geography(plan, draws)?;
+    let quantum = micros(plan.quantum);
+    let mut planet = Planet::new(&geography, plan.links, quantum as u32, draws);
+    let count = plan
+        .workload
+        .iter()
+        .map(|workload| workload.count)
+        .sum::<u32>();
+    let mut tally = Tally::new(geography.regions(), count as usize);
+    let (mut ran, mut reachable, mut number) = (Ran::default(), 0, 0);
+    for (topic, workload) in (0_u64..).zip(&plan.workload) {
+        let (allowed, lawful) = law(workload, &geography)?;
+        for about in 0..u64::from(workload.count) {
+            let bits = draws.bits(Purpose::Publish, topic << 32 | about, 0);
+            let publisher = someone(&geography, allowed, bits);
+            let said = Said {
+                number,
+                bytes: FRAME_BYTES + u64::from(workload.bytes),
+                allowed,
+                lawful,
+            };
+            let began = u64::from(number) * QUANTA;
+            let mut done = |passed: u64| {
+                watch(Progress {
+                    at: (began + passed) * quantum,
+                    held: 0,
+                })
+            };
+            let spread = planet.publish(publisher, said, &mut tally, &mut done);
+            ran.events += spread.map_err(|why| ParseSwarm::Impossible {
+                key: "quantum",
+                why: why.to_string(),
+            })?;
+            ran.digest.add(&planet.digest());
+            reachable += crowd(&geography, allowed) - 1;
+            number += 1;
+        }
+    }
+    Ok(Outcome {
+        ran,
+        tally,
+        reachable,
+        bytes: geography.agents() as usize,
+        epoch: quantum,
+    })
+}
+
+/// How many agents are in these regions.
+fn crowd(geography: &Geography, allowed: u16) -> u64 {
+    let regions = (0..geography.regions()).filter(|region| allowed >> region & 1 == 1);
+    let size = |region: usize| geography.bounds[region + 1] - geography.bounds[region];
+    regions.map(size).sum()
+}
+
+/// Where all agents are.
+fn geography(plan: &Plan, draws: Draws) -> Result<Geography, ParseSwarm> {
     let matrix = plan.matrix()?;
     let shares = match plan.latency.shares.is_empty() {
         true => vec![1.0; matrix.0.len()],
         false => plan.latency.shares.clone(),
     };
     let [least, most] = plan.latency.processing.map(|span| micros(span) as u32);
-    let agents = plan.agents as u32;
     let jitter = plan.latency.jitter;
-    let geography = Geography::new(agents, &shares, matrix, jitter, (least, most), draws);
+    Ok(Geography::new(
+        plan.agents,
+        &shares,
+        matrix,
+        jitter,
+        (least, most),
+        draws,
+    ))
+}
+
+/// What all agents know.
+fn model(plan: &Plan, seed: u64) -> Result<Gossip, ParseSwarm> {
+    let draws = Draws::new(seed);
+    let geography = geography(plan, draws)?;
     let graph = Graph::new(plan.shape, plan.links, &geography, draws);
     let messages = messages(plan, &geography, draws)?;
     let heartbeat = micros(plan.mesh.heartbeat);
@@ -213,7 +288,7 @@ fn messages(plan: &Plan, geography: &Geography, draws: Draws) -> Result<Vec<Mess
             let bits = draws.bits(Purpose::Publish, about, 0);
             messages.push(Message {
                 at: micros(workload.from) + (f64::from(count) * apart) as u64,
-                publisher: someone(geography, allowed, bits),
+                publisher: someone(geography, allowed, bits) as u32,
                 bytes: workload.bytes,
                 allowed,
                 lawful,
@@ -265,10 +340,11 @@ fn law(workload: &Workload, geography: &Geography) -> Result<(u16, u16), ParseSw
 }
 
 /// One of the agents that may have it, each as likely.
-fn someone(geography: &Geography, allowed: u16, bits: u64) -> u32 {
+fn someone(geography: &Geography, allowed: u16, bits: u64) -> u64 {
     let regions = || (0..geography.regions()).filter(|region| allowed >> region & 1 == 1);
     let size = |region: usize| geography.bounds[region + 1] - geography.bounds[region];
-    let mut place = scaled(bits, regions().map(size).sum());
+    let all = u128::from(crowd(geography, allowed));
+    let mut place = ((u128::from(bits) * all) >> 64) as u64;
     for region in regions() {
         if place < size(region) {
             return geography.bounds[region] + place;

@@ -22,7 +22,7 @@ pub struct Tally {
     /// First arrivals, by region of the agent and delay.
     pub delays: Vec<Vec<u64>>,
     /// First arrivals of the first messages, by delay.
-    pub followed: Vec<Vec<u32>>,
+    pub followed: Vec<Vec<u64>>,
     /// Arrivals of a message that the agent had.
     pub duplicates: u64,
     /// First arrivals because it was asked for.
@@ -71,10 +71,15 @@ impl Tally {
     /// was published.
     #[inline]
     pub fn first(&mut self, region: usize, message: u32, micros: u64) {
+        self.first_many(region, message, micros, 1);
+    }
+
+    /// It arrived at `count` agents at once.
+    pub fn first_many(&mut self, region: usize, message: u32, micros: u64, count: u64) {
         let delay = (micros / 1_000).min(DELAYS as u64 - 1) as usize;
-        self.delays[region][delay] += 1;
+        self.delays[region][delay] += count;
         if let Some(delays) = self.followed.get_mut(message as usize) {
-            delays[delay] += 1;
+            delays[delay] += count;
         }
     }
 
@@ -168,7 +173,7 @@ mod tests {
         two.send(Kind::Copy, true, 70);
         one.add(&two);
         assert_eq!((3, 1), (one.firsts(), one.all_delays()[DELAYS - 1]));
-        assert_eq!((2, 2), (one.all_delays()[4], u64::from(one.followed[0][4])));
+        assert_eq!((2, 2), (one.all_delays()[4], one.followed[0][4]));
         assert_eq!(
             Sent {
                 count: 1,

@@ -15,9 +15,11 @@ use aquifer_simulator::swarm::run::{Engine, How};
 use aquifer_simulator::{Outcome, Plan, Report, Scenario, Summary, World, parallel};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
+use swarms::{Found, RunSwarm};
 
 /// Runs whole hives of real replicas on simulated disks and networks, from one seed.
 #[derive(Parser)]
@@ -48,6 +50,9 @@ enum Verb {
         /// Of a swarm: into how many partitions a thread sorts; chosen by size if 0
         #[arg(long, default_value_t = 0)]
         partitions: usize,
+        /// Of a swarm: a folder for the report, as `report.html` and `summary.json`
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
         /// Print the report as JSON
         #[arg(long)]
         json: bool,
@@ -128,19 +133,27 @@ fn act(verb: Verb) -> anyhow::Result<Outcome> {
             engine,
             threads,
             partitions,
+            out,
             json,
         } => {
-            let plan = match read(&name)? {
+            let text = text(&name)?;
+            let plan = match read(&name, &text)? {
                 AnyPlan::Storm(plan) => plan,
                 AnyPlan::Swarm(mut plan) => {
                     plan.agents = agents.unwrap_or(plan.agents);
+                    let (name, text) = (&name, &text);
+                    let found = Found {
+                        name,
+                        text,
+                        plan: *plan,
+                    };
                     let engine = engine.into();
                     let how = How {
                         engine,
                         threads,
                         partitions,
                     };
-                    return run_swarm(&name, &plan, seed, how, json);
+                    return run_swarm(&found, seed, how, out.as_deref(), json);
                 }
             };
             let report = parallel::run(plan.scenario(seed));
@@ -177,8 +190,8 @@ fn act(verb: Verb) -> anyhow::Result<Outcome> {
             Ok(replay(seed, trace))
         }
         Verb::Plans => {
-            for (name, _) in shipped() {
-                let (kind, about) = match read(name)? {
+            for (name, text) in shipped() {
+                let (kind, about) = match read(name, text)? {
                     AnyPlan::Storm(plan) => ("storm", plan.about),
                     AnyPlan::Swarm(plan) => ("swarm", plan.about),
                 };
@@ -205,7 +218,7 @@ fn number(text: &str) -> Result<u64, std::num::ParseIntError> {
 /// A plan of either kind. Whoever names agents means a swarm.
 enum AnyPlan {
     Storm(Plan),
-    Swarm(swarm::plan::Plan),
+    Swarm(Box<swarm::plan::Plan>),
 }
 
 /// All plans that come with the simulator.
@@ -213,9 +226,10 @@ fn shipped() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
     SHIPPED.iter().chain(&swarm::plan::SHIPPED)
 }
 
-fn read(plan: &str) -> anyhow::Result<AnyPlan> {
-    let text = match shipped().find(|(name, _)| *name == plan) {
-        Some((_, text)) => (*text).to_owned(),
+/// The text of a plan: a shipped one, or of a file.
+fn text(plan: &str) -> anyhow::Result<String> {
+    match shipped().find(|(name, _)| *name == plan) {
+        Some((_, text)) => Ok((*text).to_owned()),
         None if !plan.contains(['.', '/']) => {
             let names: Vec<&str> = shipped().map(|(name, _)| *name).collect();
             let names = names.join(", ");
@@ -223,37 +237,46 @@ fn read(plan: &str) -> anyhow::Result<AnyPlan> {
                 "there is no plan `{plan}`; give a path, or one of: {names}"
             )));
         }
-        None => std::fs::read_to_string(plan).with_context(|| format!("cannot read {plan}"))?,
-    };
-    let usage = |why: String| anyhow::Error::new(Usage(format!("{plan}: {why}")));
-    match swarm::plan::Plan::is_meant(&text) {
-        true => swarm::plan::Plan::parse(&text)
-            .map(AnyPlan::Swarm)
+        None => std::fs::read_to_string(plan).with_context(|| format!("cannot read {plan}")),
+    }
+}
+
+fn read(name: &str, text: &str) -> anyhow::Result<AnyPlan> {
+    let usage = |why: String| anyhow::Error::new(Usage(format!("{name}: {why}")));
+    match swarm::plan::Plan::is_meant(text) {
+        true => swarm::plan::Plan::parse(text)
+            .map(|plan| AnyPlan::Swarm(Box::new(plan)))
             .map_err(|why| usage(why.to_string())),
-        false => Plan::parse(&text)
+        false => Plan::parse(text)
             .map(AnyPlan::Storm)
             .map_err(|why| usage(why.to_string())),
     }
 }
 
 fn run_swarm(
-    name: &str,
-    plan: &swarm::plan::Plan,
+    found: &Found<'_>,
     seed: u64,
     how: How,
+    out: Option<&Path>,
     json: bool,
 ) -> anyhow::Result<Outcome> {
-    let report = swarms::swarm(plan, seed, how).map_err(|why| Usage(format!("{name}: {why}")))?;
-    if json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        swarms::tell(&report);
+    let report = match swarms::swarm(found, seed, how, out) {
+        Err(RunSwarm::Plan(why)) => bail!(Usage(format!("{}: {why}", found.name))),
+        other => other?,
+    };
+    let mut text = match json {
+        true => serde_json::to_string_pretty(&report)? + "\n",
+        false => swarms::tell(&report),
+    };
+    if let Some(out) = out.filter(|_| !json) {
+        let page = out.join("report.html");
+        text.push_str(&format!("page        {}\n", page.display()));
     }
+    // Whoever stops reading has read enough.
+    let _ = std::io::stdout().write_all(text.as_bytes());
     if !report.violations.is_empty() {
-        eprintln!(
-            "aquifer-sim run {name} --seed {seed:#x} --agents {}",
-            plan.agents
-        );
+        let (name, agents) = (found.name, found.plan.agents);
+        eprintln!("aquifer-sim run {name} --seed {seed:#x} --agents {agents}");
     }
     Ok(report.verdict())
 }

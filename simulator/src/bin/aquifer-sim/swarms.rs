@@ -2,38 +2,122 @@
 
 use crate::machine::Meter;
 use aquifer_simulator::parallel::crew::Progress;
-use aquifer_simulator::swarm::plan::{ParseSwarm, Plan};
+use aquifer_simulator::swarm::page::page;
+use aquifer_simulator::swarm::plan::{ParseSwarm, Plan, Tier};
+use aquifer_simulator::swarm::planet::QUANTA;
 use aquifer_simulator::swarm::report::Report;
-use aquifer_simulator::swarm::run::{How, prepare};
+use aquifer_simulator::swarm::run::{How, planet, prepare};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Runs `plan`.
-pub(crate) fn swarm(plan: &Plan, seed: u64, how: How) -> Result<Report, ParseSwarm> {
-    let horizon = plan.horizon.as_millis() as u64;
-    let bar = ProgressBar::with_draw_target(Some(horizon), ProgressDrawTarget::hidden());
+/// A plan of a swarm, as it was found.
+pub(crate) struct Found<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) text: &'a str,
+    pub(crate) plan: Plan,
+}
+
+/// Runs a plan. A first Ctrl-C ends it where it is, with a report of what there is by then. What is to
+/// be written to `out`, its report and a page, is written there.
+pub(crate) fn swarm(
+    found: &Found<'_>,
+    seed: u64,
+    how: How,
+    out: Option<&Path>,
+) -> Result<Report, RunSwarm> {
+    let plan = &found.plan;
+    let horizon = match plan.tier {
+        Tier::Compact => plan.horizon,
+        Tier::Planet => {
+            let messages: u32 = plan.workload.iter().map(|workload| workload.count).sum();
+            plan.quantum * QUANTA as u32 * messages
+        }
+    };
+    let bar = ProgressBar::with_draw_target(
+        Some(horizon.as_millis() as u64),
+        ProgressDrawTarget::hidden(),
+    );
     if std::io::stderr().is_terminal() {
         bar.set_draw_target(ProgressDrawTarget::stderr());
     }
     let style = "{bar:30} {pos}/{len} ms simulated, {msg}, {eta} left";
     bar.set_style(ProgressStyle::with_template(style).expect("a template"));
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = stop.clone();
+    // Without it, Ctrl-C ends the process at once: that is no harm.
+    let _ = ctrlc::set_handler(move || {
+        if stopped.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    });
     let watch = |progress: Progress| {
         bar.set_position(progress.at / 1_000);
         bar.set_message(format!("{} events on their way", progress.held));
-        true
+        !stop.load(Ordering::Relaxed)
     };
     let mut meter = Meter::begin();
-    let prepared = prepare(plan, seed, how)?;
-    meter.ready();
-    let outcome = prepared.run(&watch);
+    let outcome = match plan.tier {
+        Tier::Compact => {
+            let prepared = prepare(plan, seed, how)?;
+            meter.ready();
+            prepared.run(&watch)
+        }
+        Tier::Planet => planet(plan, seed, &watch)?,
+    };
     let cost = meter.cost();
     bar.finish_and_clear();
-    let (names, _) = plan.matrix()?;
-    Ok(Report::of(plan, seed, &names, &outcome, cost, true))
+    let (names, _) = plan.matrix().map_err(ParseSwarm::from)?;
+    let whole = !stop.load(Ordering::Relaxed);
+    let report = Report::of(plan, seed, &names, &outcome, cost, whole);
+    if let Some(out) = out {
+        write(
+            out,
+            found,
+            &report,
+            &page(found.name, found.text, &report, &outcome.tally),
+        )?;
+    }
+    Ok(report)
+}
+
+/// Why a run gave no report.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RunSwarm {
+    /// The plan cannot be run.
+    #[error(transparent)]
+    Plan(#[from] ParseSwarm),
+    /// The report cannot be written.
+    #[error("write {}: {source}", path.display())]
+    Write {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+}
+
+fn write(out: &Path, found: &Found<'_>, report: &Report, page: &str) -> Result<(), RunSwarm> {
+    let put = |path: PathBuf, text: &str| {
+        std::fs::write(&path, text).map_err(|source| RunSwarm::Write { path, source })
+    };
+    std::fs::create_dir_all(out).map_err(|source| RunSwarm::Write {
+        path: out.to_owned(),
+        source,
+    })?;
+    let json = serde_json::to_string_pretty(report).expect("a report has text keys");
+    put(out.join("plan.toml"), found.text)?;
+    put(out.join("summary.json"), &json)?;
+    put(out.join("report.html"), page)
 }
 
 /// The report in text.
-pub(crate) fn tell(report: &Report) {
+pub(crate) fn tell(report: &Report) -> String {
+    let mut text = String::new();
+    let mut say = |line: String| {
+        text.push_str(&line);
+        text.push('\n');
+    };
     let ms = |time: Option<u64>| time.map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms"));
     let Report {
         agents,
@@ -42,46 +126,52 @@ pub(crate) fn tell(report: &Report) {
         seed,
         ..
     } = report;
-    println!("{agents} agents, {tier} tier, {messages} messages, seed {seed:#x}");
+    say(format!(
+        "{agents} agents, {tier} tier, {messages} messages, seed {seed:#x}"
+    ));
     let [p50, p99] = [report.p50_ms, report.p99_ms].map(ms);
-    println!(
+    say(format!(
         "reached     {:.4} %, half within {p50}, 99 % within {p99}",
         report.reached * 100.0
-    );
-    println!(
+    ));
+    say(format!(
         "duplicates  {:.2} for each delivery; {:.2} % of deliveries were asked for",
         report.duplicates_per_delivery,
         report.answered * 100.0
-    );
-    println!(
-        "WAN         {:.0} B for each delivery",
+    ));
+    say(format!(
+        "WAN         {:.2} B for each delivery",
         report.wan_bytes_per_delivery
-    );
+    ));
     let policy = &report.policy;
-    println!(
+    say(format!(
         "policy      {} asked, {} denied, {} accepted against the law (below {:.1e} with 95 %)",
         policy.checked, policy.attempted, policy.accepted, policy.bound
-    );
+    ));
     let cost = &report.cost;
-    println!(
+    say(format!(
         "speed       {} events, {:.1} ns each; {:.2} s of processor in {:.2} s, {:.2} s to get ready",
         report.events, report.ns_per_event, cost.cpu_seconds, cost.wall_seconds, cost.setup_seconds
-    );
+    ));
     if let (Some(rss), Some(each)) = (cost.rss_bytes, report.bytes_per_agent) {
-        println!(
+        say(format!(
             "memory      {} MiB at most, {each:.0} B for each agent",
             rss >> 20
-        );
+        ));
     }
     for (region, [p50, p99]) in &report.regions {
-        println!(
+        say(format!(
             "  {region:<14} half within {}, 99 % within {}",
             ms(*p50),
             ms(*p99)
-        );
+        ));
+    }
+    if !report.whole {
+        say("INTERRUPTED: this is what there was by then".to_owned());
     }
     for violation in &report.violations {
-        println!("VIOLATION {violation}");
+        say(format!("VIOLATION {violation}"));
     }
-    println!("digest      {}", report.digest);
+    say(format!("digest      {}", report.digest));
+    text
 }

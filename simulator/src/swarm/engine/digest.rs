@@ -30,6 +30,17 @@ impl fmt::Display for Digest {
 }
 
 impl Digest {
+    /// The digest of a state: of each agent and what it has.
+    pub fn of(agents: impl Iterator<Item = (u64, u64)>) -> Self {
+        let sum = agents.fold(0_u128, |sum, (agent, has)| {
+            sum.wrapping_add(strong(agent, has, 0))
+        });
+        Self {
+            events: sum,
+            ..Self::default()
+        }
+    }
+
     /// Adds what happened elsewhere in the same run.
     pub fn add(&mut self, other: &Self) {
         self.events = self.events.wrapping_add(other.events);

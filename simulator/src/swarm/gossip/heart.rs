@@ -15,6 +15,19 @@ use crate::swarm::event::Kind;
 const BACKOFF: u64 = 60_000_000;
 
 impl Gossip {
+    /// Whether a link is in the mesh from the beginning; both its ends find the same. Heartbeats see to
+    /// the rest: they begin with the wanted number of links on the average. Without them each agent has
+    /// that number, for nobody would mend it: links come in pairs that both ends number alike but for
+    /// the last bit.
+    pub(super) fn begins_in_mesh(&self, agent: u32, slot: u8, peer: u32) -> bool {
+        if self.mesh.heartbeat == 0 {
+            return u32::from(slot) < self.mesh.degree / 2 * 2;
+        }
+        let (a, b) = (agent.min(peer).into(), agent.max(peer).into());
+        let drawn = self.draws.below(self.links.into(), Purpose::Graph, a, b);
+        drawn < self.mesh.degree
+    }
+
     pub(super) fn beats<O: Out>(&self, shard: &mut Shard, agent: u32, way: &mut Way<'_, O>) -> u64 {
         let beat = way.at / self.mesh.heartbeat;
         way.plan(agent, timer::HEARTBEAT, 0, self.mesh.heartbeat);

@@ -51,8 +51,8 @@ struct Judging {
 }
 
 impl Shard {
-    /// Agents from `first` up to but not including `until`, linked and in the meshes that the graph
-    /// begins with: as many of the first links as are wanted.
+    /// Agents from `first` up to but not including `until`, linked and in the meshes that a run begins
+    /// with.
     pub fn new(model: &Gossip, first: u32, until: u32) -> Self {
         let (count, each) = ((until - first) as usize, usize::from(model.links));
         let mut links = Column::<u32>::zeroed(count * each);
@@ -65,8 +65,7 @@ impl Shard {
                 row[slot] = NO_LINK;
                 if let Some(link) = link {
                     row[slot] = link.peer << REVERSE_BITS | u32::from(link.reverse);
-                    // Links come in pairs that both ends number alike but for the last bit.
-                    *mesh |= u32::from(slot < model.mesh.degree as usize / 2 * 2) << slot;
+                    *mesh |= u32::from(model.begins_in_mesh(agent, slot as u8, link.peer)) << slot;
                 }
             }
         }
