@@ -6,8 +6,10 @@
 //! a byte. Both take geography, graph, chance and law from the same place.
 //!
 //! In reading order: [`plan`] · [`run`] · [`event`] · [`engine`] · [`geography`] · [`graph`] ·
-//! [`gossip`] · [`planet`] · [`tally`] · [`report`] · [`page`].
+//! [`gossip`] · [`planet`] · [`agreement`] · [`analytic`] · [`tally`] · [`report`] · [`page`].
 
+pub mod agreement;
+pub mod analytic;
 pub mod column;
 pub mod draw;
 pub mod engine;

@@ -14,10 +14,10 @@
 
 use super::draw::{Draws, Purpose};
 use super::geography::Geography;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Who may be linked to whom.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Shape {
     /// Anyone to anyone.

@@ -82,7 +82,13 @@ pub fn page(name: &str, plan: &str, report: &Report, tally: &Tally) -> String {
     add(&law(report));
     add("</section><section><h2>What it cost</h2>");
     add(&cost(report));
-    add("</section></div><section><h2>By region</h2>");
+    add("</section></div>");
+    if !report.agreement.is_empty() {
+        add("<section><h2>Beside the compact tier, where both can be run</h2>");
+        add(&beside(report));
+        add("</section>");
+    }
+    add("<section><h2>By region</h2>");
     add(&by_region(report));
     add(&format!(
         "</section><section><h2>The plan</h2><pre>{}</pre></section>",
@@ -176,6 +182,21 @@ fn cost(report: &Report) -> String {
         ),
     ];
     format!("<table>{}</table>", rows.concat())
+}
+
+fn beside(report: &Report) -> String {
+    let rows = report.agreement.iter().map(|both| {
+        let ms = |[below, above]: [u64; 2]| format!("{below} and {above} ms");
+        let [below, above] = both.duplicates;
+        let duplicates = format!("{below:.2} and {above:.2}");
+        row(
+            &grouped(both.agents),
+            &[ms(both.p50_ms), ms(both.p99_ms), duplicates],
+        )
+    });
+    let head =
+        "<tr><th>agents</th><th>half within</th><th>99 % within</th><th>duplicates</th></tr>";
+    format!("<table>{head}{}</table>", rows.collect::<String>())
 }
 
 fn by_region(report: &Report) -> String {

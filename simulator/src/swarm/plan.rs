@@ -8,7 +8,7 @@ use super::event::{AGENTS_MAX, MESSAGES_MAX, SLOTS_MAX};
 use super::geography::{Matrix, ReadMatrix, read_matrix};
 use super::graph::Shape;
 use crate::keys;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// The latency matrices that come with the simulator.
@@ -23,7 +23,7 @@ pub const SHIPPED: [(&str, &str); 3] = [
 ];
 
 /// How much is kept of each agent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tier {
     /// A row of columns, and every event.
@@ -31,10 +31,12 @@ pub enum Tier {
     Compact,
     /// A byte.
     Planet,
+    /// Nothing: a law that was fitted to smaller runs.
+    Analytic,
 }
 
 /// A plan of a swarm.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Plan {
     /// What it is for.
@@ -44,10 +46,10 @@ pub struct Plan {
     /// How many agents.
     pub agents: u64,
     /// How long is simulated.
-    #[serde(deserialize_with = "span")]
+    #[serde(deserialize_with = "span", serialize_with = "say_span")]
     pub horizon: Duration,
     /// Of the planet tier: what time is counted in.
-    #[serde(deserialize_with = "span")]
+    #[serde(deserialize_with = "span", serialize_with = "say_span")]
     pub quantum: Duration,
     /// Links of each agent, an even number; the mesh is made of them.
     pub links: u8,
@@ -64,7 +66,7 @@ pub struct Plan {
 }
 
 /// How long the ways are.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Latency {
     /// A matrix that comes with the simulator, or the text of one.
@@ -74,14 +76,14 @@ pub struct Latency {
     /// A link takes up to so many hundredths more than its regions say.
     pub jitter: u32,
     /// What an agent needs to handle a message, at least and at most.
-    #[serde(deserialize_with = "two_spans")]
+    #[serde(deserialize_with = "two_spans", serialize_with = "say_two_spans")]
     pub processing: [Duration; 2],
     /// Of a million things sent, so many are lost and sent again.
     pub loss: u32,
 }
 
 /// How the mesh is set: defaults of the GossipSub specification.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MeshPlan {
     /// Wanted links (D).
@@ -93,17 +95,17 @@ pub struct MeshPlan {
     /// To how many outside the mesh a heartbeat announces (D_lazy).
     pub lazy: u32,
     /// Between two heartbeats; `0s` for none.
-    #[serde(deserialize_with = "span")]
+    #[serde(deserialize_with = "span", serialize_with = "say_span")]
     pub heartbeat: Duration,
     /// How long the application takes to judge a message.
-    #[serde(deserialize_with = "span")]
+    #[serde(deserialize_with = "span", serialize_with = "say_span")]
     pub validate: Duration,
     /// Messages of so many bytes and more are announced as not wanted again (IDONTWANT); 0 for none.
     pub dont_want: u32,
 }
 
 /// Messages of one topic.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Workload {
     /// The topic's name.
@@ -115,7 +117,7 @@ pub struct Workload {
     /// How many a second.
     pub rate: f64,
     /// When the first.
-    #[serde(deserialize_with = "span")]
+    #[serde(deserialize_with = "span", serialize_with = "say_span")]
     pub from: Duration,
     /// How long each is, in bytes.
     pub bytes: u32,
@@ -275,6 +277,7 @@ impl Plan {
         let most = match self.tier {
             Tier::Compact => AGENTS_MAX,
             Tier::Planet => 1 << 34,
+            Tier::Analytic => 1 << 60,
         };
         if !(2..=most).contains(&self.agents) {
             return fail("agents", format!("2 to {most} in this tier"));
@@ -294,7 +297,7 @@ impl Plan {
         if self.quantum.as_micros() == 0 || self.quantum > Duration::from_secs(1) {
             return fail("quantum", "above 0 and up to a second".to_owned());
         }
-        if self.tier == Tier::Planet && self.shape == Shape::Regional {
+        if self.tier != Tier::Compact && self.shape == Shape::Regional {
             return fail("shape", "the planet tier has no bridges: `flat`".to_owned());
         }
         if self.tier == Tier::Compact && mesh.high > u32::from(self.links) {
@@ -364,6 +367,21 @@ fn two_spans<'de, D: serde::Deserializer<'de>>(from: D) -> Result<[Duration; 2],
     Ok([parse(least)?, parse(most)?])
 }
 
+fn said(span: Duration) -> String {
+    // The shortest form that is read back as the same.
+    humantime::format_duration(span)
+        .to_string()
+        .replace(' ', "")
+}
+
+fn say_span<S: serde::Serializer>(span: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&said(*span))
+}
+
+fn say_two_spans<S: serde::Serializer>(spans: &[Duration; 2], to: S) -> Result<S::Ok, S::Error> {
+    spans.map(said).serialize(to)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -374,6 +392,16 @@ mod tests {
             assert!(Plan::is_meant(text), "{name}");
             let plan = Plan::parse(text).unwrap_or_else(|why| panic!("{name}: {why}"));
             assert!(!plan.about.is_empty(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_plan_that_is_written_out_is_read_as_the_same() {
+        for (name, text) in SHIPPED {
+            let plan = Plan::parse(text).expect("legal");
+            let written = toml::to_string(&plan).expect("it has text keys");
+            let again = Plan::parse(&written).unwrap_or_else(|why| panic!("{name}: {why}"));
+            assert_eq!(format!("{plan:?}"), format!("{again:?}"));
         }
     }
 

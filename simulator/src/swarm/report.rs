@@ -2,6 +2,7 @@
 //!
 //! Not here: counting (`tally`), the clock and the memory of the machine, which the binary measures.
 
+use super::agreement::Agreement;
 use super::event::Kind;
 use super::plan::{Plan, Tier};
 use super::run::Outcome;
@@ -70,6 +71,9 @@ pub struct Report {
     pub policy: Policy,
     /// What must not have happened, or must have and did not.
     pub violations: Vec<String>,
+    /// Beside the tier below, where both can be run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub agreement: Vec<Agreement>,
     /// The same run has the same.
     pub digest: String,
     /// Whether it was run to its end.
@@ -138,6 +142,7 @@ impl Report {
             tier: match plan.tier {
                 Tier::Compact => "compact",
                 Tier::Planet => "planet",
+                Tier::Analytic => "analytic",
             },
             seed,
             agents: plan.agents,
@@ -175,6 +180,7 @@ impl Report {
                 bound: 3.0 / tally.checked.max(1) as f64,
             },
             violations,
+            agreement: Vec::new(),
             digest: outcome.ran.digest.to_string(),
             whole,
         }

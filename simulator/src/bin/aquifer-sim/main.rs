@@ -5,12 +5,15 @@
 //!
 //! Not here: anything that decides what happens in a run.
 
+mod compare;
 mod machine;
 mod swarms;
 
 use anyhow::{Context as _, bail};
 use aquifer_simulator::scenario::plan::SHIPPED;
 use aquifer_simulator::swarm;
+use aquifer_simulator::swarm::analytic::analytic;
+use aquifer_simulator::swarm::plan::Tier;
 use aquifer_simulator::swarm::run::{Engine, How};
 use aquifer_simulator::{Outcome, Plan, Report, Scenario, Summary, World, parallel};
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -41,6 +44,9 @@ enum Verb {
         /// Of a swarm: how many agents, instead of what the plan says
         #[arg(long)]
         agents: Option<u64>,
+        /// Of a swarm: how much is kept of an agent, instead of what the plan says
+        #[arg(long, value_enum)]
+        tier: Option<TierName>,
         /// Of a swarm: which engine; both do the same
         #[arg(long, value_enum, default_value_t = EngineName::Epoch)]
         engine: EngineName,
@@ -91,6 +97,18 @@ enum Verb {
     },
     /// List the shipped plans
     Plans,
+    /// Print all that a plan of a swarm says, with what it leaves out
+    Explain {
+        /// A shipped plan, or a path
+        plan: String,
+    },
+    /// Print what differs between two reports of swarms
+    Compare {
+        /// A folder that `run --out` wrote, or its summary.json
+        first: PathBuf,
+        /// Another
+        second: PathBuf,
+    },
     /// Print completions for a shell
     Completions {
         /// Which shell
@@ -130,6 +148,7 @@ fn act(verb: Verb) -> anyhow::Result<Outcome> {
             plan: name,
             seed,
             agents,
+            tier,
             engine,
             threads,
             partitions,
@@ -141,6 +160,10 @@ fn act(verb: Verb) -> anyhow::Result<Outcome> {
                 AnyPlan::Storm(plan) => plan,
                 AnyPlan::Swarm(mut plan) => {
                     plan.agents = agents.unwrap_or(plan.agents);
+                    plan.tier = tier.map_or(plan.tier, Tier::from);
+                    if plan.tier == Tier::Analytic {
+                        return fitted(&name, &plan, seed, json);
+                    }
                     let (name, text) = (&name, &text);
                     let found = Found {
                         name,
@@ -197,6 +220,20 @@ fn act(verb: Verb) -> anyhow::Result<Outcome> {
                 };
                 println!("{name:<10} {kind}  {about}");
             }
+            Ok(Outcome::Green)
+        }
+        Verb::Explain { plan: name } => match read(&name, &text(&name)?)? {
+            AnyPlan::Swarm(plan) => {
+                print!("{}", toml::to_string(&plan)?);
+                Ok(Outcome::Green)
+            }
+            AnyPlan::Storm(_) => bail!(Usage(format!(
+                "`{name}` is a storm: what it leaves out is drawn from the seed; `replay --trace` shows it"
+            ))),
+        },
+        Verb::Compare { first, second } => {
+            let text = compare::compare(&first, &second)?;
+            let _ = std::io::stdout().write_all(text.as_bytes());
             Ok(Outcome::Green)
         }
         Verb::Completions { shell } => {
@@ -279,6 +316,37 @@ fn run_swarm(
         eprintln!("aquifer-sim run {name} --seed {seed:#x} --agents {agents}");
     }
     Ok(report.verdict())
+}
+
+/// What a law says that is fitted to smaller runs.
+fn fitted(name: &str, plan: &swarm::plan::Plan, seed: u64, json: bool) -> anyhow::Result<Outcome> {
+    plan.check()
+        .map_err(|why| Usage(format!("{name}: {why}")))?;
+    let said = analytic(plan, seed, &|_| true).map_err(|why| Usage(format!("{name}: {why}")))?;
+    let text = match json {
+        true => serde_json::to_string_pretty(&said)? + "\n",
+        false => swarms::tell_fitted(&said),
+    };
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(Outcome::Green)
+}
+
+/// How much is kept of an agent.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum TierName {
+    Compact,
+    Planet,
+    Analytic,
+}
+
+impl From<TierName> for Tier {
+    fn from(name: TierName) -> Self {
+        match name {
+            TierName::Compact => Self::Compact,
+            TierName::Planet => Self::Planet,
+            TierName::Analytic => Self::Analytic,
+        }
+    }
 }
 
 /// Which engine runs a swarm.

@@ -2,6 +2,8 @@
 
 use crate::machine::Meter;
 use aquifer_simulator::parallel::crew::Progress;
+use aquifer_simulator::swarm::agreement::agreement;
+use aquifer_simulator::swarm::analytic::{Analytic, Law};
 use aquifer_simulator::swarm::page::page;
 use aquifer_simulator::swarm::plan::{ParseSwarm, Plan, Tier};
 use aquifer_simulator::swarm::planet::QUANTA;
@@ -29,12 +31,10 @@ pub(crate) fn swarm(
     out: Option<&Path>,
 ) -> Result<Report, RunSwarm> {
     let plan = &found.plan;
+    let messages: u32 = plan.workload.iter().map(|workload| workload.count).sum();
     let horizon = match plan.tier {
         Tier::Compact => plan.horizon,
-        Tier::Planet => {
-            let messages: u32 = plan.workload.iter().map(|workload| workload.count).sum();
-            plan.quantum * QUANTA as u32 * messages
-        }
+        Tier::Planet | Tier::Analytic => plan.quantum * QUANTA as u32 * messages,
     };
     let bar = ProgressBar::with_draw_target(
         Some(horizon.as_millis() as u64),
@@ -65,13 +65,16 @@ pub(crate) fn swarm(
             meter.ready();
             prepared.run(&watch)
         }
-        Tier::Planet => planet(plan, seed, &watch)?,
+        Tier::Planet | Tier::Analytic => planet(plan, seed, &watch)?,
     };
     let cost = meter.cost();
     bar.finish_and_clear();
     let (names, _) = plan.matrix().map_err(ParseSwarm::from)?;
     let whole = !stop.load(Ordering::Relaxed);
-    let report = Report::of(plan, seed, &names, &outcome, cost, whole);
+    let mut report = Report::of(plan, seed, &names, &outcome, cost, whole);
+    if plan.tier == Tier::Planet && whole {
+        report.agreement = agreement(plan, seed)?;
+    }
     if let Some(out) = out {
         write(
             out,
@@ -81,6 +84,29 @@ pub(crate) fn swarm(
         )?;
     }
     Ok(report)
+}
+
+/// What the fitted law says, in text.
+pub(crate) fn tell_fitted(said: &Analytic) -> String {
+    let mut text = format!(
+        "{} agents, analytic tier: FITTED to {} messages at each of {} sizes up to {}, not simulated\n",
+        said.agents,
+        said.messages,
+        said.runs.len(),
+        said.runs.last().copied().unwrap_or(0),
+    );
+    for (what, law) in [("half", said.p50_ms), ("99 %", said.p99_ms)] {
+        let Law {
+            base,
+            per_decade,
+            value,
+            interval: [low, high],
+        } = law;
+        text.push_str(&format!(
+            "{what} within {value:.0} ms; 95 of 100 messages between {low:.0} and {high:.0} ms  ({base:.1} + {per_decade:.1} ms for each tenfold)\n"
+        ));
+    }
+    text
 }
 
 /// Why a run gave no report.
@@ -168,6 +194,13 @@ pub(crate) fn tell(report: &Report) -> String {
     }
     if !report.whole {
         say("INTERRUPTED: this is what there was by then".to_owned());
+    }
+    for agreement in &report.agreement {
+        let ([half, half_here], [most, most_here]) = (agreement.p50_ms, agreement.p99_ms);
+        say(format!(
+            "agreement   at {} agents the compact tier says {half} and {most} ms, this one {half_here} and {most_here}",
+            agreement.agents
+        ));
     }
     for violation in &report.violations {
         say(format!("VIOLATION {violation}"));
