@@ -6,7 +6,7 @@
 //! a byte. Both take geography, graph, chance and law from the same place.
 //!
 //! In reading order: [`plan`] · [`run`] · [`event`] · [`engine`] · [`geography`] · [`graph`] ·
-//! [`gossip`] · [`planet`] · [`agreement`] · [`analytic`] · [`tally`] · [`report`] · [`page`].
+//! [`gossip`] · [`planet`] · [`kademlia`] · [`agreement`] · [`analytic`] · [`tally`] · [`report`] · [`page`].
 
 pub mod agreement;
 pub mod analytic;
@@ -17,6 +17,7 @@ pub mod event;
 pub mod geography;
 pub mod gossip;
 pub mod graph;
+pub mod kademlia;
 pub mod page;
 pub mod plan;
 pub mod planet;

@@ -24,8 +24,16 @@ pub enum Purpose {
     Loss = 6,
     /// Who publishes.
     Publish = 7,
-    /// How long an agent stays.
-    Session = 8,
+    /// Who looks up what.
+    Lookup = 8,
+    /// An agent's key.
+    Key = 9,
+    /// Whom an agent knows.
+    Contact = 10,
+    /// Who does not answer.
+    Stale = 11,
+    /// Where an agent lives whose number says nothing of it.
+    Home = 12,
 }
 
 /// All that a run draws.

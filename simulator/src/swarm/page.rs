@@ -83,6 +83,13 @@ pub fn page(name: &str, plan: &str, report: &Report, tally: &Tally) -> String {
     add("</section><section><h2>What it cost</h2>");
     add(&cost(report));
     add("</section></div>");
+    if let Some(lookups) = &report.lookups {
+        add("<section><h2>Lookups, by the hops until all of the closest were known</h2>");
+        let bars = lookups.all_hops.iter().enumerate().skip(1);
+        let bars: Vec<(String, u64)> = bars.take(10).map(|(n, c)| (n.to_string(), *c)).collect();
+        add(&Bars::new("hops", WHOLE).draw(&bars));
+        add("</section>");
+    }
     if !report.agreement.is_empty() {
         add("<section><h2>Beside the compact tier, where both can be run</h2>");
         add(&beside(report));

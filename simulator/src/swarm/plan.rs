@@ -59,6 +59,8 @@ pub struct Plan {
     pub latency: Latency,
     /// How the mesh is set.
     pub mesh: MeshPlan,
+    /// Lookups in the directory of all agents.
+    pub dht: Dht,
     /// The part of those that may have a message which must have it in the end.
     pub reach: f64,
     /// Who says what.
@@ -104,6 +106,35 @@ pub struct MeshPlan {
     pub dont_want: u32,
 }
 
+/// Lookups in the directory of all agents.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Dht {
+    /// How many.
+    pub lookups: u64,
+    /// Contacts of a bucket, and the closest that a lookup is for.
+    pub k: usize,
+    /// Asked at a time.
+    pub alpha: usize,
+    /// Of a million contacts, so many do not answer.
+    pub stale: u32,
+    /// How long they are waited for.
+    #[serde(deserialize_with = "span", serialize_with = "say_span")]
+    pub timeout: Duration,
+}
+
+impl Default for Dht {
+    fn default() -> Self {
+        Self {
+            lookups: 0,
+            k: 20,
+            alpha: 3,
+            stale: 0,
+            timeout: Duration::from_secs(5),
+        }
+    }
+}
+
 /// Messages of one topic.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -135,6 +166,7 @@ impl Default for Plan {
             shape: Shape::Flat,
             latency: Latency::default(),
             mesh: MeshPlan::default(),
+            dht: Dht::default(),
             reach: 0.999,
             workload: vec![Workload::default()],
         }
@@ -207,9 +239,9 @@ pub enum ParseSwarm {
     },
 }
 
-const KEYS: [&str; 11] = [
-    "about", "tier", "agents", "horizon", "links", "shape", "latency", "mesh", "reach", "workload",
-    "quantum",
+const KEYS: [&str; 12] = [
+    "about", "tier", "agents", "horizon", "links", "shape", "latency", "mesh", "dht", "reach",
+    "workload", "quantum",
 ];
 const LATENCY: [&str; 5] = ["matrix", "shares", "jitter", "processing", "loss"];
 const MESH: [&str; 7] = [
@@ -221,6 +253,7 @@ const MESH: [&str; 7] = [
     "validate",
     "dont_want",
 ];
+const DHT: [&str; 5] = ["lookups", "k", "alpha", "stale", "timeout"];
 const WORKLOAD: [&str; 6] = ["topic", "law", "count", "rate", "from", "bytes"];
 
 impl Plan {
@@ -237,7 +270,12 @@ impl Plan {
     pub fn parse(text: &str) -> Result<Self, ParseSwarm> {
         let table: toml::Table = text.parse()?;
         known(&table, &KEYS)?;
-        for (key, keys) in [("latency", &LATENCY[..]), ("mesh", &MESH[..])] {
+        let parts = [
+            ("latency", &LATENCY[..]),
+            ("mesh", &MESH[..]),
+            ("dht", &DHT[..]),
+        ];
+        for (key, keys) in parts {
             if let Some(part) = table.get(key).and_then(toml::Value::as_table) {
                 known(part, keys)?;
             }
@@ -324,6 +362,11 @@ impl Plan {
                 "latency",
                 "`processing` is least, most; `jitter` up to 1000".to_owned(),
             );
+        }
+        let dht = &self.dht;
+        if !(1..=64).contains(&dht.k) || !(1..=64).contains(&dht.alpha) || dht.stale > 900_000 {
+            let why = "`k` and `alpha` are 1 to 64, `stale` is up to 900000 of a million";
+            return fail("dht", why.to_owned());
         }
         let messages: u64 = self.workload.iter().map(|w| u64::from(w.count)).sum();
         if messages == 0 || messages >= u64::from(MESSAGES_MAX) {

@@ -4,6 +4,7 @@
 
 use super::agreement::Agreement;
 use super::event::Kind;
+use super::kademlia::Lookups;
 use super::plan::{Plan, Tier};
 use super::run::Outcome;
 use super::tally::{DEGREES, Sent, quantile};
@@ -71,6 +72,9 @@ pub struct Report {
     pub policy: Policy,
     /// What must not have happened, or must have and did not.
     pub violations: Vec<String>,
+    /// Lookups in the directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lookups: Option<Lookups>,
     /// Beside the tier below, where both can be run.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub agreement: Vec<Agreement>,
@@ -180,6 +184,7 @@ impl Report {
                 bound: 3.0 / tally.checked.max(1) as f64,
             },
             violations,
+            lookups: None,
             agreement: Vec::new(),
             digest: outcome.ran.digest.to_string(),
             whole,

@@ -11,6 +11,7 @@ use super::engine::{Clockwork, Ran};
 use super::geography::Geography;
 use super::gossip::{FRAME_BYTES, Gossip, Mesh, Message, Shard};
 use super::graph::Graph;
+use super::kademlia::{Kademlia, Lookups, Settings};
 use super::plan::{ParseSwarm, Plan, Workload};
 use super::planet::{Planet, QUANTA, Said};
 use super::tally::Tally;
@@ -216,6 +217,23 @@ pub fn planet(plan: &Plan, seed: u64, watch: Watch<'_>) -> Result<Outcome, Parse
         bytes: geography.agents() as usize,
         epoch: quantum,
     })
+}
+
+/// The lookups of a plan, if it has any.
+///
+/// # Errors
+/// If the plan asks for what cannot be.
+pub fn lookups(plan: &Plan, seed: u64) -> Result<Option<Lookups>, ParseSwarm> {
+    let draws = Draws::new(seed);
+    let geography = geography(plan, draws)?;
+    let settings = Settings {
+        k: plan.dht.k,
+        alpha: plan.dht.alpha,
+        stale: plan.dht.stale,
+        timeout: micros(plan.dht.timeout),
+    };
+    let kademlia = Kademlia::new(&geography, settings, draws);
+    Ok((plan.dht.lookups > 0).then(|| kademlia.lookups(plan.dht.lookups)))
 }
 
 /// How many agents are in these regions.

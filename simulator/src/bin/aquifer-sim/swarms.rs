@@ -8,7 +8,7 @@ use aquifer_simulator::swarm::page::page;
 use aquifer_simulator::swarm::plan::{ParseSwarm, Plan, Tier};
 use aquifer_simulator::swarm::planet::QUANTA;
 use aquifer_simulator::swarm::report::Report;
-use aquifer_simulator::swarm::run::{How, planet, prepare};
+use aquifer_simulator::swarm::run::{How, lookups, planet, prepare};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -72,6 +72,7 @@ pub(crate) fn swarm(
     let (names, _) = plan.matrix().map_err(ParseSwarm::from)?;
     let whole = !stop.load(Ordering::Relaxed);
     let mut report = Report::of(plan, seed, &names, &outcome, cost, whole);
+    report.lookups = lookups(plan, seed)?;
     if plan.tier == Tier::Planet && whole {
         report.agreement = agreement(plan, seed)?;
     }
@@ -194,6 +195,17 @@ pub(crate) fn tell(report: &Report) -> String {
     }
     if !report.whole {
         say("INTERRUPTED: this is what there was by then".to_owned());
+    }
+    if let Some(lookups) = &report.lookups {
+        say(format!(
+            "lookups     {} of {} found the nearest, in {:.2} hops and {:.1} questions; half within {:.0} ms, 99 % within {:.0} ms",
+            lookups.found,
+            lookups.count,
+            lookups.hops,
+            lookups.asked,
+            lookups.p50_ms,
+            lookups.p99_ms
+        ));
     }
     for agreement in &report.agreement {
         let ([half, half_here], [most, most_here]) = (agreement.p50_ms, agreement.p99_ms);
