@@ -17,14 +17,38 @@ pub enum Mutant {
     TombstoneIgnored = 4,
     /// A topic travels in the mesh of the top-level region, whatever its law.
     MeshTooWide = 8,
+    /// Bodies are kept past their retention.
+    RetentionIgnored = 16,
+    /// What a node holds stays when a new law forbids it there.
+    LawForgotten = 32,
+    /// A log whose writer forked it is not cut.
+    ForkUncut = 64,
+    /// Nothing is read back to see what the disk has changed.
+    ScrubSleeps = 128,
+    /// Nobody compares with anybody, but when they meet.
+    SyncSleeps = 256,
+    /// Who erases a memory leaves its revisions.
+    RevisionsSurvive = 512,
+    /// A body that came later than its header is never asked for.
+    BodyForgotten = 1_024,
+    /// A record from the future is taken at once.
+    FutureTaken = 2_048,
 }
 
 /// Their names on the command line.
-pub const NAMES: [(&str, Mutant); 4] = [
+pub const NAMES: [(&str, Mutant); 12] = [
     ("ack-before-fsync", Mutant::AckBeforeFsync),
     ("serve-without-policy", Mutant::ServeWithoutPolicy),
     ("tombstone-ignored", Mutant::TombstoneIgnored),
     ("mesh-too-wide", Mutant::MeshTooWide),
+    ("retention-ignored", Mutant::RetentionIgnored),
+    ("law-forgotten", Mutant::LawForgotten),
+    ("fork-uncut", Mutant::ForkUncut),
+    ("scrub-sleeps", Mutant::ScrubSleeps),
+    ("sync-sleeps", Mutant::SyncSleeps),
+    ("revisions-survive", Mutant::RevisionsSurvive),
+    ("body-forgotten", Mutant::BodyForgotten),
+    ("future-taken", Mutant::FutureTaken),
 ];
 
 static PLANTED: AtomicU32 = AtomicU32::new(0);

@@ -462,7 +462,7 @@ impl<S: Store> Replica<S> {
     fn let_go_early(&mut self) -> Result<(), StoreFailure> {
         self.let_go();
         // The transaction of this beat becomes durable only now and then.
-        if self.rng.next_u32() % 8 == 0 {
+        if self.rng.next_u32().is_multiple_of(8) {
             self.store.flush()
         } else {
             Ok(())

@@ -18,6 +18,7 @@ use crate::topic::TopicId;
 use minicbor::{Decode, Decoder, Encode, Encoder, encode::Write};
 use parts::{list, read_proof, read_receipts, read_runs, write_record};
 
+mod about;
 mod packed;
 mod parts;
 

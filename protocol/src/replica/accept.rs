@@ -52,6 +52,11 @@ impl<S: Store> Replica<S> {
         }
         let body = self.judge(record, state)?;
         let until = self.now + FUTURE_MAX;
+        #[cfg(mutant)]
+        let until = match crate::mutant::planted(crate::mutant::Mutant::FutureTaken) {
+            true => until + FUTURE_MAX * 1_000,
+            false => until,
+        };
         if header.stamp > Stamp::at(until) {
             return self.park(record, from);
         }
@@ -252,6 +257,10 @@ impl<S: Store> Replica<S> {
     }
 
     pub(super) fn is_expired(&self, record: &Record) -> bool {
+        #[cfg(mutant)]
+        if crate::mutant::planted(crate::mutant::Mutant::RetentionIgnored) {
+            return false;
+        }
         let header = record.header();
         if header.kind.is_permanent() {
             return false;
@@ -281,6 +290,8 @@ impl<S: Store> Replica<S> {
         } else {
             record.without_body()
         };
+        #[cfg(mutant)]
+        let keeps = keeps && !crate::mutant::planted(crate::mutant::Mutant::BodyForgotten);
         if keeps && record.carried().is_none() {
             // The sender had no body, and we know of no reason yet. A tombstone may be on its way;
             // if not, somebody else has the body.
@@ -382,6 +393,11 @@ impl<S: Store> Replica<S> {
                 tomb.id().0.to_vec(),
             );
             let revisions = self.related_to(id);
+            #[cfg(mutant)]
+            let revisions = match crate::mutant::planted(crate::mutant::Mutant::RevisionsSurvive) {
+                true => Vec::new(),
+                false => revisions,
+            };
             for version in core::iter::once(*id).chain(revisions) {
                 let Some(header) = self.header_of(&version).filter(|h| h.topic == topic) else {
                     self.drop_unreadable(&version);

@@ -44,6 +44,10 @@ impl<S: Store> Replica<S> {
 
     /// Cuts a log at `fork`, unless it is cut there or lower already.
     pub(super) fn cut(&mut self, key: LogKey, fork: Seq, proof: &Proof) {
+        #[cfg(mutant)]
+        if crate::mutant::planted(crate::mutant::Mutant::ForkUncut) {
+            return;
+        }
         let mut state = self.logs.get_or_new(&key);
         if state.fork.is_some_and(|lower| lower <= fork) {
             return;

@@ -14,6 +14,10 @@ use crate::store::{Store, Table};
 impl<S: Store> Replica<S> {
     /// Reads the next few records, a log at a time.
     pub(super) fn scrub(&mut self) {
+        #[cfg(mutant)]
+        if crate::mutant::planted(crate::mutant::Mutant::ScrubSleeps) {
+            return;
+        }
         let mut left = SCRUB_RECORDS;
         for _ in 0..SCRUB_RECORDS {
             let at = self.scrubbed.take();

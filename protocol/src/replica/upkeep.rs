@@ -6,7 +6,7 @@
 use super::Replica;
 use crate::body::Body;
 use crate::decide::Denial;
-use crate::event::{Event, Reply};
+use crate::event::{Event, Output, Reply};
 use crate::identity::NodeId;
 use crate::limits::{ITEMS_PER_MESSAGE_MAX, RETENTION_EVERY, SCRUB_EVERY, SYNC_EVERY, SYNC_PEERS};
 use crate::log::{self, LogKey, LogState};
@@ -106,6 +106,10 @@ impl<S: Store> Replica<S> {
 
     /// Offers every topic to a few peers drawn at random, and asks one for what is missing here.
     fn sync_round(&mut self) {
+        #[cfg(mutant)]
+        if crate::mutant::planted(crate::mutant::Mutant::SyncSleeps) {
+            return;
+        }
         let (now, peers) = (self.now, &self.peers);
         self.wanted
             .retain(|_, wanted| wanted.is_promised(now, peers.get(&wanted.peer)));
@@ -199,6 +203,10 @@ impl<S: Store> Replica<S> {
 
     /// Removes bodies past their topic's retention, log by log, from where it stopped last time.
     fn expire(&mut self) {
+        #[cfg(mutant)]
+        if crate::mutant::planted(crate::mutant::Mutant::RetentionIgnored) {
+            return;
+        }
         let limited: Vec<(TopicId, u64)> = self
             .law
             .topics()
@@ -261,6 +269,7 @@ impl<S: Store> Replica<S> {
         self.event(Event::LawChanged {
             topics: topics.to_vec(),
         });
+        self.takes_back(topics);
         let peers: Vec<NodeId> = self.peers.keys().copied().collect();
         for topic in topics {
             match self.may_hold(*topic) {
@@ -283,8 +292,25 @@ impl<S: Store> Replica<S> {
         }
     }
 
+    /// What this beat was about to send has not left yet: it goes by the law that the beat ends with.
+    fn takes_back(&mut self, topics: &[TopicId]) {
+        let mut out = core::mem::take(&mut self.beat.out);
+        out.retain(|output| match output {
+            Output::Send { to, message } => message
+                .topic()
+                .filter(|topic| topics.contains(topic))
+                .is_none_or(|topic| self.may_serve(topic, to).is_ok()),
+            _ => true,
+        });
+        self.beat.out = out;
+    }
+
     /// Removes a topic from this node, body and header. Tombstones stay.
     fn withdraw(&mut self, topic: TopicId, denial: Denial) {
+        #[cfg(mutant)]
+        if crate::mutant::planted(crate::mutant::Mutant::LawForgotten) {
+            return;
+        }
         let logs: Vec<(LogKey, LogState)> = self
             .logs
             .of_topic(topic)

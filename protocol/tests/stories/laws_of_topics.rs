@@ -2,7 +2,7 @@
 
 use crate::hive::*;
 use aquifer_protocol::event::Refusal;
-use aquifer_protocol::{Denial, Event, Policy, Reply, TopicName};
+use aquifer_protocol::{Denial, Event, Input, Policy, Reply, TopicName};
 use std::collections::BTreeSet;
 
 /// A node that hears of a topic's data before it knows the topic's law says nothing and keeps
@@ -237,5 +237,45 @@ fn nobody_governs_the_hives_own_topic() {
             ),
             "{reply:?}"
         );
+    }
+}
+
+/// I3: what was asked for under one law and leaves under the next, in one beat, leaves by the next.
+#[test]
+fn an_answer_and_a_law_in_one_beat_go_by_the_law() {
+    for narrows in [false, true] {
+        let mut hive = Hive::of(&["eu"], "notes", Policy::open());
+        let reader = hive.puppet("us");
+        hive.connects(0, reader);
+        hive.introduces(reader, 0);
+        hive.remembers(0, "notes", "for whoever may have it");
+        hive.nodes[reader].heard.clear();
+        let topic = hive.topic("notes");
+        let (key, state) = hive.logs(0, "notes")[0];
+        let want = aquifer_protocol::wire::Want {
+            writer: key.writer,
+            log: key.log,
+            from: 0,
+            until: state.height,
+        };
+        let from = hive.nodes[reader].keys.node();
+        let wants = vec![want];
+        let message = aquifer_protocol::Message::Wants { topic, wants };
+        let mut inputs = vec![Input::Message { from, message }];
+        if narrows {
+            let command = aquifer_protocol::Command::Govern {
+                topic: name("notes"),
+                policy: within(&["eu"]),
+                expect: aquifer_protocol::Expect::Known,
+            };
+            let id = aquifer_protocol::event::CommandId(9_999);
+            inputs.push(Input::Command { id, command });
+        }
+        hive.beats(0, inputs);
+        hive.settles();
+        let told = hive.nodes[reader].heard.iter().any(|message| {
+            matches!(message, aquifer_protocol::Message::Records { topic: of, .. } if *of == topic)
+        });
+        assert_eq!(!narrows, told, "narrows: {narrows}");
     }
 }

@@ -9,7 +9,7 @@
 use super::{Violation, called, convergence, erasure};
 use crate::engine::Index;
 use crate::world::World;
-use aquifer_protocol::{RecordId, TopicId, event, log};
+use aquifer_protocol::{RecordId, Replica, TopicId, event, log};
 
 /// A write was answered: is it durable where the answer says?
 pub(super) fn answered(
@@ -47,12 +47,22 @@ pub(super) fn answered(
 
 /// A node came up again: has it what it had promised?
 pub(super) fn restarted(world: &mut World, node: Index) {
+    // A law that came in the beat in which it crashed may have taken a topic away, unheard.
+    let topics: Vec<TopicId> = world.names.keys().copied().collect();
+    for topic in topics {
+        let replica = world.nodes[node].replica.as_ref();
+        let forbids = |replica: &Replica<_>| {
+            replica.law().topic(topic).is_some() && replica.may_hold(topic).is_err()
+        };
+        if replica.is_some_and(forbids) {
+            world.ledger.withdraw(node, topic);
+        }
+    }
     let promised = world
         .ledger
         .written
         .iter()
         .filter(|(_, w)| w.safe.contains(&node));
-    // A law that came in the beat in which it crashed may have taken the topic away.
     let replica = world.nodes[node].replica.as_ref();
     let holds = |topic: &TopicId| replica.is_some_and(|r| r.may_hold(*topic).is_ok());
     let missing = promised.map(|(id, w)| (*id, w.topic)).find(|(id, topic)| {

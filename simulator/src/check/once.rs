@@ -81,8 +81,9 @@ fn redelivered(world: &mut World, topic: TopicId) {
         let kept = records.map(|record| (record.id(), record.carried().is_some()));
         kept.collect::<Vec<_>>()
     };
-    let mended =
-        |world: &World| ["erased", "repaired"].map(|name| world.report.events.get(name).copied());
+    let mended = |world: &World| {
+        ["erased", "repaired", "withdrawn"].map(|name| world.report.events.get(name).copied())
+    };
     // Only what the other has already: what is new to it may rightly change it.
     let (before, seen) = (kept(world), mended(world));
     let had: BTreeSet<RecordId> = before.iter().map(|(id, _)| *id).collect();
@@ -109,7 +110,7 @@ fn redelivered(world: &mut World, topic: TopicId) {
         },
     );
     world.run_for(Duration::from_millis(100));
-    // Retention or a repair may come just now, and rightly changes the disk.
+    // Retention, a repair or a law may come just now, and rightly changes the disk.
     let mut after = kept(world);
     after.retain(|(id, _)| had.contains(id));
     if after != before && mended(world) == seen {

@@ -7,6 +7,7 @@
 
 mod compare;
 mod machine;
+mod storms;
 mod swarms;
 
 use anyhow::{Context as _, bail};
@@ -15,13 +16,11 @@ use aquifer_simulator::swarm;
 use aquifer_simulator::swarm::analytic::analytic;
 use aquifer_simulator::swarm::plan::Tier;
 use aquifer_simulator::swarm::run::{Engine, How};
-use aquifer_simulator::{Outcome, Plan, Report, Scenario, Summary, World, parallel};
+use aquifer_simulator::{Outcome, Plan, parallel};
 use clap::{CommandFactory as _, Parser, Subcommand};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
 use swarms::{Found, RunSwarm};
 
 /// Runs whole hives of real replicas on simulated disks and networks, from one seed.
@@ -181,9 +180,9 @@ fn act(verb: Verb) -> anyhow::Result<Outcome> {
             };
             let report = parallel::run(plan.scenario(seed));
             if json {
-                println!("{}", serde_json::to_string_pretty(&report)?);
+                println!("{}", storms::pretty(&report));
             } else {
-                tell(&report);
+                storms::tell(&report);
                 if !report.violations.is_empty() {
                     println!("aquifer-sim run {name} --seed {seed:#x}");
                 }
@@ -200,7 +199,7 @@ fn act(verb: Verb) -> anyhow::Result<Outcome> {
         } => {
             #[cfg(mutant)]
             plant(mutant.as_deref())?;
-            storm(from, seeds, threads, json)
+            Ok(storms::storm(from, seeds, threads, json))
         }
         Verb::Replay {
             seed,
@@ -210,7 +209,7 @@ fn act(verb: Verb) -> anyhow::Result<Outcome> {
         } => {
             #[cfg(mutant)]
             plant(mutant.as_deref())?;
-            Ok(replay(seed, trace))
+            Ok(storms::replay(seed, trace))
         }
         Verb::Plans => {
             for (name, text) in shipped() {
@@ -302,7 +301,7 @@ fn run_swarm(
         other => other?,
     };
     let mut text = match json {
-        true => serde_json::to_string_pretty(&report)? + "\n",
+        true => storms::pretty(&report) + "\n",
         false => swarms::tell(&report),
     };
     if let Some(out) = out.filter(|_| !json) {
@@ -324,7 +323,7 @@ fn fitted(name: &str, plan: &swarm::plan::Plan, seed: u64, json: bool) -> anyhow
         .map_err(|why| Usage(format!("{name}: {why}")))?;
     let said = analytic(plan, seed, &|_| true).map_err(|why| Usage(format!("{name}: {why}")))?;
     let text = match json {
-        true => serde_json::to_string_pretty(&said)? + "\n",
+        true => storms::pretty(&said) + "\n",
         false => swarms::tell_fitted(&said),
     };
     let _ = std::io::stdout().write_all(text.as_bytes());
@@ -378,102 +377,4 @@ fn plant(name: Option<&str>) -> anyhow::Result<()> {
     };
     plant(*mutant);
     Ok(())
-}
-
-fn storm(from: u64, seeds: u64, threads: usize, json: bool) -> anyhow::Result<Outcome> {
-    let bar = ProgressBar::with_draw_target(Some(seeds), ProgressDrawTarget::stderr());
-    if !std::io::stderr().is_terminal() {
-        bar.set_draw_target(ProgressDrawTarget::hidden());
-    }
-    bar.set_style(ProgressStyle::with_template(
-        "{bar:30} {pos}/{len} seeds, {per_sec}, {eta} left",
-    )?);
-    // Panics of the core are findings; their place is said beside them.
-    let began = Instant::now();
-    let reports = parallel::storm(from, seeds, threads, &|report| {
-        bar.inc(1);
-        if !report.violations.is_empty() {
-            bar.suspend(|| eprintln!("aquifer-sim replay --seed {:#x}", report.seed));
-        }
-    });
-    bar.finish_and_clear();
-    let took = began.elapsed();
-    let sum = Summary::of(reports);
-    if json {
-        println!("{}", serde_json::to_string_pretty(&sum)?);
-        return Ok(sum.outcome());
-    }
-    let pace = sum.seeds as f64 / took.as_secs_f64();
-    let speed = sum.seconds as f64 / took.as_secs_f64();
-    println!(
-        "{} seeds in {:.1} s: {pace:.1} seeds/s on {threads} threads, {speed:.0} times real time",
-        sum.seeds,
-        took.as_secs_f64(),
-    );
-    println!(
-        "{} writes done, {} happenings, {} seeds void",
-        sum.done, sum.happenings, sum.void
-    );
-    println!("faults that bit: {}", serde_json::to_string(&sum.faults)?);
-    println!("events: {}", serde_json::to_string(&sum.events)?);
-    println!("digest {}", hex(&sum.digest));
-    println!("{} seeds violated something", sum.failed.len());
-    for report in &sum.failed {
-        println!("aquifer-sim replay --seed {:#x}", report.seed);
-        for violation in report.violations.iter().take(3) {
-            println!("    {violation}");
-        }
-    }
-    Ok(sum.outcome())
-}
-
-fn replay(seed: u64, trace: bool) -> Outcome {
-    let scenario = Scenario::draw(seed);
-    if trace {
-        let mut world = World::new(scenario.clone());
-        println!("{:?}", scenario.rates);
-        for (i, site) in scenario.sites.iter().enumerate() {
-            let id = world.nodes[i].keys.node();
-            println!("n{i} {id:?} {} {site:?}", site.region);
-        }
-        for change in &scenario.changes {
-            println!(
-                "{:?} {}: {change:?}",
-                world.topic(change.topic.as_str()),
-                change.topic
-            );
-        }
-        world.traced(Box::new(|line| println!("{line}")));
-        world.run();
-        tell(&world.report);
-        return world.report.outcome();
-    }
-    let report = parallel::run(scenario);
-    tell(&report);
-    report.outcome()
-}
-
-fn tell(report: &Report) {
-    println!(
-        "seed {:#x}: {:?}; {} replicas, {} s, {} happenings, {} packets, settled after {:?} ms",
-        report.seed,
-        report.outcome(),
-        report.replicas,
-        report.seconds,
-        report.happenings,
-        report.packets,
-        report.settled_ms,
-    );
-    let (done, refused, unknown) = (report.done, report.refused, report.unknown);
-    println!("operations: {done} done, {refused} refused, {unknown} unknown");
-    println!("faults that bit: {:?}", report.faults);
-    println!("events: {:?}", report.events);
-    println!("digest {}", hex(&report.digest));
-    for violation in &report.violations {
-        println!("VIOLATION {violation}");
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,6 +1,7 @@
 //! Running a swarm: progress, cost, and a page of text.
 
 use crate::machine::Meter;
+use crate::storms;
 use aquifer_simulator::parallel::crew::Progress;
 use aquifer_simulator::swarm::agreement::agreement;
 use aquifer_simulator::swarm::analytic::{Analytic, Law};
@@ -132,9 +133,8 @@ fn write(out: &Path, found: &Found<'_>, report: &Report, page: &str) -> Result<(
         path: out.to_owned(),
         source,
     })?;
-    let json = serde_json::to_string_pretty(report).expect("a report has text keys");
     put(out.join("plan.toml"), found.text)?;
-    put(out.join("summary.json"), &json)?;
+    put(out.join("summary.json"), &storms::pretty(report))?;
     put(out.join("report.html"), page)
 }
 
