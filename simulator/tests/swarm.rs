@@ -113,7 +113,7 @@ fn meshes_keep_their_degree() {
 /// What the tier below says of as many agents, the tier above says too.
 #[test]
 fn the_planet_agrees_with_the_compact_tier_where_both_can_be_run() {
-    for agents in [20_000, 100_000] {
+    for agents in [10_000, 40_000] {
         let text = format!(
             "agents = {agents}\nlinks = 8\nhorizon = \"20s\"\nquantum = \"2ms\"\n\
              [mesh]\nhigh = 8\nheartbeat = \"0s\"\ndont_want = 0\n\
@@ -133,4 +133,27 @@ fn the_planet_agrees_with_the_compact_tier_where_both_can_be_run() {
         let apart = planet.duplicates as f64 / compact.duplicates as f64 - 1.0;
         assert!(apart.abs() < 0.001, "{apart}");
     }
+}
+
+/// I3: who sends without asking the law is refused at every door.
+#[test]
+fn what_violators_send_is_taken_by_nobody() {
+    let adversary = "[adversary]\nviolators = 100000\n";
+    let plan = plan(&format!("{LIVELY}{adversary}"));
+    let tally = outcome(&plan, 6, How::default()).tally;
+    assert!(tally.attempted > 1_000, "{} tries", tally.attempted);
+    assert_eq!(0, tally.accepted);
+}
+
+/// A fifth of all keep to themselves what they should pass on: the others reach each other all the
+/// same, and some only by asking.
+#[test]
+fn censors_hold_nothing_up() {
+    let honest = outcome(&plan("agents = 5000"), 7, How::default());
+    let censored = plan("agents = 5000\n[adversary]\ncensors = 200000");
+    let censored = outcome(&censored, 7, How::default());
+    let reached = censored.tally.firsts() as f64 / censored.reachable as f64;
+    assert!(reached > 0.999, "{reached}");
+    assert!(censored.tally.duplicates < honest.tally.duplicates);
+    assert!(censored.tally.answered > honest.tally.answered);
 }

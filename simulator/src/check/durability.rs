@@ -52,7 +52,9 @@ pub(super) fn restarted(world: &mut World, node: Index) {
     for topic in topics {
         let replica = world.nodes[node].replica.as_ref();
         let forbids = |replica: &Replica<_>| {
-            replica.law().topic(topic).is_some() && replica.may_hold(topic).is_err()
+            // A law of which a part cannot be read forbids everything, and takes nothing away.
+            let law = replica.law();
+            law.is_whole() && law.topic(topic).is_some() && replica.may_hold(topic).is_err()
         };
         if replica.is_some_and(forbids) {
             world.ledger.withdraw(node, topic);

@@ -34,6 +34,10 @@ pub enum Purpose {
     Stale = 11,
     /// Where an agent lives whose number says nothing of it.
     Home = 12,
+    /// Who keeps to itself what it should pass on.
+    Censor = 13,
+    /// Who sends without asking the law.
+    Violator = 14,
 }
 
 /// All that a run draws.

@@ -76,6 +76,10 @@ pub struct Gossip {
     pub memory: u64,
     /// Of a million things sent, so many are lost.
     pub loss: u32,
+    /// Of a million agents, so many pass nothing on.
+    pub censors: u32,
+    /// Of a million agents, so many send without asking the law.
+    pub violators: u32,
     /// All chance.
     pub draws: Draws,
 }
@@ -167,7 +171,8 @@ impl<O: Out> Way<'_, O> {
         };
         let region = model.geography.region(peer.into());
         let about_message = matches!(kind, Kind::Copy | Kind::Answer | Kind::IHave);
-        if about_message && !model.allows(shard, region, message) {
+        let asks = !model.is_one(model.violators, Purpose::Violator, agent);
+        if about_message && asks && !model.allows(shard, region, message) {
             return;
         }
         let about = u64::from(message) << 8 | u64::from(slot) << 3 | kind as u64;
@@ -217,6 +222,12 @@ impl Gossip {
         Some((peer, self.links + home as u8))
     }
 
+    /// Whether an agent is one of so many in a million, drawn for this.
+    #[inline]
+    fn is_one(&self, million: u32, purpose: Purpose, agent: u32) -> bool {
+        million > 0 && scaled(self.draws.bits(purpose, agent.into(), 0), 1_000_000) < million
+    }
+
     /// Whether the law lets the agents of a region have a message.
     #[inline]
     fn allows(&self, shard: &mut Shard, region: usize, message: u32) -> bool {
@@ -234,6 +245,7 @@ impl Gossip {
         let region = self.geography.region(agent.into());
         // The door asks too, whoever sent it.
         if !self.allows(shard, region, message) {
+            shard.tally.attempted += 1;
             return 3;
         }
         shard.tally.accepted += u64::from(about.lawful >> region & 1 == 0);
@@ -298,6 +310,9 @@ impl Gossip {
         known: u32,
         way: &mut Way<'_, O>,
     ) {
+        if self.is_one(self.censors, Purpose::Censor, agent) && known != 0 {
+            return;
+        }
         shard.offers(agent, message);
         for slot in shard.mesh(agent) {
             if known >> slot & 1 == 0 {

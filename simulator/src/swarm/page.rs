@@ -149,7 +149,8 @@ fn law(report: &Report) -> String {
     let policy = &report.policy;
     let rows = [
         row("asked", &[grouped(policy.checked)]),
-        row("forbidden, and not done", &[grouped(policy.attempted)]),
+        row("forbidden", &[grouped(policy.denied)]),
+        row("of it, sent all the same", &[grouped(policy.attempted)]),
         row(
             "accepted, though another judge forbids it",
             &[grouped(policy.accepted)],

@@ -4,10 +4,14 @@
 //!
 //! Not here: reading files (the binary), putting the plan into practice (`run`).
 
+mod parts;
+
 use super::event::{AGENTS_MAX, MESSAGES_MAX, SLOTS_MAX};
 use super::geography::{Matrix, ReadMatrix, read_matrix};
 use super::graph::Shape;
 use crate::keys;
+pub use parts::{Adversary, Dht, Latency, MeshPlan, Workload};
+use parts::{say_span, span};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -61,97 +65,12 @@ pub struct Plan {
     pub mesh: MeshPlan,
     /// Lookups in the directory of all agents.
     pub dht: Dht,
+    /// Agents that do harm.
+    pub adversary: Adversary,
     /// The part of those that may have a message which must have it in the end.
     pub reach: f64,
     /// Who says what.
     pub workload: Vec<Workload>,
-}
-
-/// How long the ways are.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Latency {
-    /// A matrix that comes with the simulator, or the text of one.
-    pub matrix: String,
-    /// The part of all agents in each region, in the order of the matrix; alike if none are given.
-    pub shares: Vec<f64>,
-    /// A link takes up to so many hundredths more than its regions say.
-    pub jitter: u32,
-    /// What an agent needs to handle a message, at least and at most.
-    #[serde(deserialize_with = "two_spans", serialize_with = "say_two_spans")]
-    pub processing: [Duration; 2],
-    /// Of a million things sent, so many are lost and sent again.
-    pub loss: u32,
-}
-
-/// How the mesh is set: defaults of the GossipSub specification.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct MeshPlan {
-    /// Wanted links (D).
-    pub degree: u32,
-    /// Fewer are filled up (D_low).
-    pub low: u32,
-    /// More are cut down (D_high).
-    pub high: u32,
-    /// To how many outside the mesh a heartbeat announces (D_lazy).
-    pub lazy: u32,
-    /// Between two heartbeats; `0s` for none.
-    #[serde(deserialize_with = "span", serialize_with = "say_span")]
-    pub heartbeat: Duration,
-    /// How long the application takes to judge a message.
-    #[serde(deserialize_with = "span", serialize_with = "say_span")]
-    pub validate: Duration,
-    /// Messages of so many bytes and more are announced as not wanted again (IDONTWANT); 0 for none.
-    pub dont_want: u32,
-}
-
-/// Lookups in the directory of all agents.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Dht {
-    /// How many.
-    pub lookups: u64,
-    /// Contacts of a bucket, and the closest that a lookup is for.
-    pub k: usize,
-    /// Asked at a time.
-    pub alpha: usize,
-    /// Of a million contacts, so many do not answer.
-    pub stale: u32,
-    /// How long they are waited for.
-    #[serde(deserialize_with = "span", serialize_with = "say_span")]
-    pub timeout: Duration,
-}
-
-impl Default for Dht {
-    fn default() -> Self {
-        Self {
-            lookups: 0,
-            k: 20,
-            alpha: 3,
-            stale: 0,
-            timeout: Duration::from_secs(5),
-        }
-    }
-}
-
-/// Messages of one topic.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Workload {
-    /// The topic's name.
-    pub topic: String,
-    /// The regions that may have it; all if none are named.
-    pub law: Vec<String>,
-    /// How many messages.
-    pub count: u32,
-    /// How many a second.
-    pub rate: f64,
-    /// When the first.
-    #[serde(deserialize_with = "span", serialize_with = "say_span")]
-    pub from: Duration,
-    /// How long each is, in bytes.
-    pub bytes: u32,
 }
 
 impl Default for Plan {
@@ -167,47 +86,9 @@ impl Default for Plan {
             latency: Latency::default(),
             mesh: MeshPlan::default(),
             dht: Dht::default(),
+            adversary: Adversary::default(),
             reach: 0.999,
             workload: vec![Workload::default()],
-        }
-    }
-}
-
-impl Default for Latency {
-    fn default() -> Self {
-        Self {
-            matrix: "cloud8".to_owned(),
-            shares: Vec::new(),
-            jitter: 37,
-            processing: [Duration::from_micros(200), Duration::from_micros(1_200)],
-            loss: 0,
-        }
-    }
-}
-
-impl Default for MeshPlan {
-    fn default() -> Self {
-        Self {
-            degree: 8,
-            low: 6,
-            high: 12,
-            lazy: 6,
-            heartbeat: Duration::from_secs(1),
-            validate: Duration::ZERO,
-            dont_want: 1_024,
-        }
-    }
-}
-
-impl Default for Workload {
-    fn default() -> Self {
-        Self {
-            topic: "news".to_owned(),
-            law: Vec::new(),
-            count: 1,
-            rate: 1.0,
-            from: Duration::from_secs(1),
-            bytes: 2_048,
         }
     }
 }
@@ -239,9 +120,20 @@ pub enum ParseSwarm {
     },
 }
 
-const KEYS: [&str; 12] = [
-    "about", "tier", "agents", "horizon", "links", "shape", "latency", "mesh", "dht", "reach",
-    "workload", "quantum",
+const KEYS: [&str; 13] = [
+    "about",
+    "tier",
+    "agents",
+    "horizon",
+    "links",
+    "shape",
+    "latency",
+    "mesh",
+    "dht",
+    "adversary",
+    "reach",
+    "workload",
+    "quantum",
 ];
 const LATENCY: [&str; 5] = ["matrix", "shares", "jitter", "processing", "loss"];
 const MESH: [&str; 7] = [
@@ -254,6 +146,7 @@ const MESH: [&str; 7] = [
     "dont_want",
 ];
 const DHT: [&str; 5] = ["lookups", "k", "alpha", "stale", "timeout"];
+const ADVERSARY: [&str; 2] = ["censors", "violators"];
 const WORKLOAD: [&str; 6] = ["topic", "law", "count", "rate", "from", "bytes"];
 
 impl Plan {
@@ -274,6 +167,7 @@ impl Plan {
             ("latency", &LATENCY[..]),
             ("mesh", &MESH[..]),
             ("dht", &DHT[..]),
+            ("adversary", &ADVERSARY[..]),
         ];
         for (key, keys) in parts {
             if let Some(part) = table.get(key).and_then(toml::Value::as_table) {
@@ -397,32 +291,6 @@ fn known(table: &toml::Table, keys: &[&'static str]) -> Result<(), ParseSwarm> {
         Some((key, nearest)) => Err(ParseSwarm::UnknownKey { key, nearest }),
         None => Ok(()),
     }
-}
-
-fn span<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(from)?;
-    humantime::parse_duration(&text).map_err(serde::de::Error::custom)
-}
-
-fn two_spans<'de, D: serde::Deserializer<'de>>(from: D) -> Result<[Duration; 2], D::Error> {
-    let [least, most] = <[String; 2]>::deserialize(from)?;
-    let parse = |text: String| humantime::parse_duration(&text).map_err(serde::de::Error::custom);
-    Ok([parse(least)?, parse(most)?])
-}
-
-fn said(span: Duration) -> String {
-    // The shortest form that is read back as the same.
-    humantime::format_duration(span)
-        .to_string()
-        .replace(' ', "")
-}
-
-fn say_span<S: serde::Serializer>(span: &Duration, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(&said(*span))
-}
-
-fn say_two_spans<S: serde::Serializer>(spans: &[Duration; 2], to: S) -> Result<S::Ok, S::Error> {
-    spans.map(said).serialize(to)
 }
 
 #[cfg(test)]

@@ -90,6 +90,8 @@ pub struct Policy {
     /// Questions.
     pub checked: u64,
     /// Of those, how often the answer was no.
+    pub denied: u64,
+    /// Of those, what somebody had sent all the same.
     pub attempted: u64,
     /// Messages that an agent took and, as another judge has it, must not: 0.
     pub accepted: u64,
@@ -179,7 +181,8 @@ impl Report {
             degrees: tally.degrees[..DEGREES].to_vec(),
             policy: Policy {
                 checked: tally.checked,
-                attempted: tally.denied,
+                denied: tally.denied,
+                attempted: tally.attempted,
                 accepted: tally.accepted,
                 bound: 3.0 / tally.checked.max(1) as f64,
             },

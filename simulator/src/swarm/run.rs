@@ -291,6 +291,8 @@ fn model(plan: &Plan, seed: u64) -> Result<Gossip, ParseSwarm> {
         words: most.div_ceil(64).max(1),
         memory: micros(MEMORY),
         loss: plan.latency.loss,
+        censors: plan.adversary.censors,
+        violators: plan.adversary.violators,
         draws,
     })
 }

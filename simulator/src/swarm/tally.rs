@@ -35,6 +35,8 @@ pub struct Tally {
     pub checked: u64,
     /// Of those, how often it forbade.
     pub denied: u64,
+    /// Of those, how often it forbade what somebody had sent all the same.
+    pub attempted: u64,
     /// How often an agent took what another judge says it must not: none, or the law has a hole.
     pub accepted: u64,
     /// Things lost on the way, and sent again.
@@ -62,6 +64,7 @@ impl Tally {
             degrees: [0; DEGREES],
             checked: 0,
             denied: 0,
+            attempted: 0,
             accepted: 0,
             lost: 0,
         }
@@ -117,6 +120,7 @@ impl Tally {
         self.answered += other.answered;
         self.checked += other.checked;
         self.denied += other.denied;
+        self.attempted += other.attempted;
         self.accepted += other.accepted;
         self.lost += other.lost;
     }

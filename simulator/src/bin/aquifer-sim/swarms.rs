@@ -172,8 +172,8 @@ pub(crate) fn tell(report: &Report) -> String {
     ));
     let policy = &report.policy;
     say(format!(
-        "policy      {} asked, {} denied, {} accepted against the law (below {:.1e} with 95 %)",
-        policy.checked, policy.attempted, policy.accepted, policy.bound
+        "policy      {} asked, {} denied, {} of them sent all the same, {} accepted against the law (below {:.1e} with 95 %)",
+        policy.checked, policy.denied, policy.attempted, policy.accepted, policy.bound
     ));
     let cost = &report.cost;
     say(format!(

@@ -142,7 +142,8 @@ impl Gossip {
         event: Event,
         way: &mut Way<'_, O>,
     ) -> u64 {
-        let has = shard.has(event.agent(), event.message());
+        let tells = !self.is_one(self.censors, Purpose::Censor, event.agent());
+        let has = tells && shard.has(event.agent(), event.message());
         if has {
             way.send(
                 shard,
