@@ -9,7 +9,7 @@ export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/mutants"
 cargo build -q --release --locked -p aquifer-simulator
 missed=0
 for mutant in ack-before-fsync serve-without-policy tombstone-ignored mesh-too-wide retention-ignored \
-    law-forgotten fork-uncut scrub-sleeps sync-sleeps revisions-survive body-forgotten future-taken; do
+    law-forgotten fork-uncut scrub-sleeps sync-sleeps revisions-survive future-taken; do
     if out=$("$CARGO_TARGET_DIR/release/aquifer-sim" storm --seeds "$seeds" --mutant "$mutant" 2>/dev/null); then
         echo "$mutant: NOT FOUND in $seeds seeds"
         missed=1

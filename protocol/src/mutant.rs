@@ -29,14 +29,12 @@ pub enum Mutant {
     SyncSleeps = 256,
     /// Who erases a memory leaves its revisions.
     RevisionsSurvive = 512,
-    /// A body that came later than its header is never asked for.
-    BodyForgotten = 1_024,
     /// A record from the future is taken at once.
-    FutureTaken = 2_048,
+    FutureTaken = 1_024,
 }
 
 /// Their names on the command line.
-pub const NAMES: [(&str, Mutant); 12] = [
+pub const NAMES: [(&str, Mutant); 11] = [
     ("ack-before-fsync", Mutant::AckBeforeFsync),
     ("serve-without-policy", Mutant::ServeWithoutPolicy),
     ("tombstone-ignored", Mutant::TombstoneIgnored),
@@ -47,7 +45,6 @@ pub const NAMES: [(&str, Mutant); 12] = [
     ("scrub-sleeps", Mutant::ScrubSleeps),
     ("sync-sleeps", Mutant::SyncSleeps),
     ("revisions-survive", Mutant::RevisionsSurvive),
-    ("body-forgotten", Mutant::BodyForgotten),
     ("future-taken", Mutant::FutureTaken),
 ];
 

@@ -19,6 +19,7 @@ use aquifer_protocol::{Event, Message, RecordId, Stamp, TopicId, event};
 use serde::Serialize;
 
 pub use equivocation::Evidence;
+pub use erasure::GRACE as RETENTION_GRACE;
 
 /// What must not be.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, thiserror::Error)]

@@ -138,6 +138,7 @@ impl World {
         self.storm();
         self.heal();
         if self.settle() {
+            self.outlast();
             self.finish();
         }
         self.close();
@@ -205,9 +206,7 @@ impl World {
         while self.engine.now().since(healed) < patience && self.report.violations.is_empty() {
             self.run_for(ASK_EVERY);
             last = check::unsettled(self);
-            if !last.is_empty() {
-                self.audit();
-            } else {
+            if last.is_empty() {
                 let took = self.engine.now().since(healed);
                 self.report.settled_ms = Some(took.as_millis() as u64);
                 return true;
@@ -217,6 +216,18 @@ impl World {
             self.report.violations.append(&mut last);
         }
         false
+    }
+
+    /// Where bodies are kept for a time only, so long that some of them must be gone.
+    fn outlast(&mut self) {
+        let changes = self.scenario.changes.iter();
+        if changes
+            .filter_map(|change| change.rule.retention)
+            .next()
+            .is_some()
+        {
+            self.run_for(check::RETENTION_GRACE);
+        }
     }
 
     /// Runs for a while.

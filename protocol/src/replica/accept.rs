@@ -290,8 +290,6 @@ impl<S: Store> Replica<S> {
         } else {
             record.without_body()
         };
-        #[cfg(mutant)]
-        let keeps = keeps && !crate::mutant::planted(crate::mutant::Mutant::BodyForgotten);
         if keeps && record.carried().is_none() {
             // The sender had no body, and we know of no reason yet. A tombstone may be on its way;
             // if not, somebody else has the body.

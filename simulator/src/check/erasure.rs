@@ -11,8 +11,9 @@ use aquifer_protocol::{Body, Kind, Record, RecordId, Store, Table, TopicId, log}
 use core::time::Duration;
 use std::collections::BTreeSet;
 
-/// How long after its retention a body may still be there: the core looks every half minute.
-const GRACE: Duration = Duration::from_secs(90);
+/// How long after its retention a body may still be there: the core looks every half minute, and
+/// nodes that are equal may still owe each other a beat.
+pub const GRACE: Duration = Duration::from_secs(40);
 
 /// What tombstones name.
 #[derive(Debug, Default)]

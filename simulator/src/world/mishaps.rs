@@ -7,13 +7,11 @@ use crate::disk::{Disk, Ending};
 use crate::engine::{Happening, Index, Mishap};
 use crate::report::Fault;
 use aquifer_protocol::body::Manifest;
-use aquifer_protocol::log::{self, LogKey};
-use aquifer_protocol::wire::Want;
+use aquifer_protocol::log;
 use aquifer_protocol::{
-    Command, CommandId, Input, Message, RecordId, Replica, Settings, Store, Table, TopicId,
+    Command, CommandId, Input, RecordId, Replica, Settings, Store, Table, TopicId,
 };
 use core::time::Duration;
-use std::collections::BTreeSet;
 
 impl World {
     /// How this beat's commit ends, if badly.
@@ -363,54 +361,5 @@ impl World {
         self.report.bite(Fault::Rot);
         self.ledger
             .rot(node, id, topic, good.expect("somebody has it whole"));
-    }
-
-    /// Peers ask for everything that lies in a log with rot: reading is what shows it.
-    pub(super) fn audit(&mut self) {
-        let rotten: Vec<_> = self
-            .ledger
-            .rotten
-            .iter()
-            .map(|((n, id), t)| (*n, *id, *t))
-            .collect();
-        let mut asked: BTreeSet<(Index, LogKey)> = BTreeSet::new();
-        for (node, id, topic) in rotten {
-            let Ok(Some((number, _))) = log::place_of(&self.nodes[node].disk, &id) else {
-                continue;
-            };
-            let Some(replica) = &self.nodes[node].replica else {
-                continue;
-            };
-            let found = replica
-                .logs()
-                .of_topic(topic)
-                .find(|(_, state)| state.number == number);
-            let Some((key, height)) = found.map(|(k, state)| (*k, state.height)) else {
-                continue;
-            };
-            let holds = |peer: &Index| {
-                let other = self.nodes[*peer].replica.as_ref();
-                *peer != node && other.is_some_and(|other| other.is_holder(topic))
-            };
-            let Some(peer) = self.honest().find(holds) else {
-                continue;
-            };
-            if asked.insert((node, key)) {
-                let (writer, log) = (key.writer, key.log);
-                // One want for each record: a run would end at the first that is corrupt.
-                let want = |seq| Want {
-                    writer,
-                    log,
-                    from: seq,
-                    until: seq + 1,
-                };
-                let message = Message::Wants {
-                    topic,
-                    wants: (0..height).map(want).collect(),
-                };
-                let from = self.nodes[peer].keys.node();
-                self.input(node, Input::Message { from, message });
-            }
-        }
     }
 }
