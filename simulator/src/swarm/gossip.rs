@@ -19,6 +19,7 @@ use super::engine::{Event, Model, Out};
 use super::event::Kind;
 use super::geography::Geography;
 use super::graph::{Graph, Shape};
+use aquifer_protocol::limits::BRIDGE_PATIENCE;
 pub use shard::Shard;
 
 /// A message of the run.
@@ -95,8 +96,8 @@ mod timer {
 /// Bridges of one region: the second stands in for the first.
 pub const BRIDGES: u32 = 2;
 
-/// How long a stand-in waits, in microseconds (`BRIDGE_PATIENCE` of the product).
-const STAND_IN_AFTER: u64 = 1_000_000;
+/// How long a stand-in waits, in microseconds: as long as the product's.
+const STAND_IN_AFTER: u64 = BRIDGE_PATIENCE.as_micros() as u64;
 
 /// What is sent again waits for a round trip and this.
 const RESEND_AFTER: u64 = 25_000;
@@ -170,9 +171,9 @@ impl<O: Out> Way<'_, O> {
             return;
         };
         let region = model.geography.region(peer.into());
-        let about_message = matches!(kind, Kind::Copy | Kind::Answer | Kind::IHave);
-        let asks = !model.is_one(model.violators, Purpose::Violator, agent);
-        if about_message && asks && !model.allows(shard, region, message) {
+        let asks = matches!(kind, Kind::Copy | Kind::Answer | Kind::IHave)
+            && !model.is_one(model.violators, Purpose::Violator, agent);
+        if asks && !model.allows(shard, region, message) {
             return;
         }
         let about = u64::from(message) << 8 | u64::from(slot) << 3 | kind as u64;

@@ -7,7 +7,7 @@ use super::event::Kind;
 use super::kademlia::Lookups;
 use super::plan::{Plan, Tier};
 use super::run::Outcome;
-use super::tally::{DEGREES, Sent, quantile};
+use super::tally::{Sent, quantile};
 use crate::report::Outcome as Verdict;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -178,7 +178,7 @@ impl Report {
                 .map(|(name, kind)| (*name, tally.sent[*kind as usize]))
                 .collect(),
             wan_bytes_per_delivery: each(wan),
-            degrees: tally.degrees[..DEGREES].to_vec(),
+            degrees: tally.degrees.to_vec(),
             policy: Policy {
                 checked: tally.checked,
                 denied: tally.denied,

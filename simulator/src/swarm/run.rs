@@ -51,10 +51,6 @@ pub struct Outcome {
     pub tally: Tally,
     /// Of all that may have a message, all messages together, how many agents could be reached.
     pub reachable: u64,
-    /// The bytes of the agents' columns.
-    pub bytes: usize,
-    /// Microseconds of an epoch.
-    pub epoch: u64,
 }
 
 /// A message is forgotten after this time.
@@ -81,14 +77,9 @@ pub fn prepare(plan: &Plan, seed: u64, how: How) -> Result<Prepared, ParseSwarm>
     plan.check()?;
     let model = model(plan, seed)?;
     let least = micros(plan.latency.processing[0]);
-    let mut lookahead = model.geography.shortest() + least;
-    for own in [model.mesh.validate, model.mesh.heartbeat] {
-        lookahead = if own > 0 {
-            lookahead.min(own)
-        } else {
-            lookahead
-        };
-    }
+    let own = [model.mesh.validate, model.mesh.heartbeat];
+    let own = own.into_iter().filter(|delay| *delay > 0);
+    let lookahead = own.fold(model.geography.shortest() + least, u64::min);
     let clockwork = Clockwork::new(lookahead, micros(plan.horizon));
     let threads = match how.engine {
         Engine::Heap => 1,
@@ -141,8 +132,6 @@ impl Prepared {
             reachable: (model.messages.iter())
                 .map(|message| crowd(&model.geography, message.allowed) - 1)
                 .sum(),
-            bytes: shards.iter().map(Shard::bytes).sum(),
-            epoch: 1 << clockwork.epoch_log,
         }
     }
 }
@@ -214,8 +203,6 @@ pub fn planet(plan: &Plan, seed: u64, watch: Watch<'_>) -> Result<Outcome, Parse
         ran,
         tally,
         reachable,
-        bytes: geography.agents() as usize,
-        epoch: quantum,
     })
 }
 
