@@ -12,6 +12,7 @@ mod meeting;
 mod meshes;
 mod reach;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -40,6 +41,9 @@ struct Side {
     events: mpsc::Receiver<NetEvent>,
     stop: CancellationToken,
     handle: NetHandle,
+    /// Who is up, by the events taken so far: two peers may come up in either order, and a wait for
+    /// one must not swallow the other.
+    up: BTreeSet<NodeKey>,
     /// While set, its judge refuses everyone.
     strict: Arc<AtomicBool>,
     /// Requests its judge has refused.
@@ -146,6 +150,7 @@ impl Side {
             addr,
             commands,
             events,
+            up: BTreeSet::new(),
             stop,
             handle,
             strict,
@@ -169,10 +174,14 @@ impl Side {
     async fn event(&mut self) -> NetEvent {
         loop {
             let event = timeout(PATIENCE, self.events.recv());
-            match event.await.expect("no hang").expect("the network runs") {
-                NetEvent::Rtt { .. } => {}
-                other => return other,
+            let event = event.await.expect("no hang").expect("the network runs");
+            match &event {
+                NetEvent::Rtt { .. } => continue,
+                NetEvent::Up { peer, .. } => _ = self.up.insert(*peer),
+                NetEvent::Down { peer } => _ = self.up.remove(peer),
+                _ => {}
             }
+            return event;
         }
     }
 
@@ -186,10 +195,9 @@ impl Side {
     }
 
     async fn until_up(&mut self, peer: NodeKey) {
-        self.until(|event| {
-            matches!(event, NetEvent::Up { peer: p, .. } if *p == peer).then_some(())
-        })
-        .await;
+        while !self.up.contains(&peer) {
+            self.event().await;
+        }
     }
 
     async fn until_down(&mut self, peer: NodeKey) {
