@@ -31,7 +31,7 @@ fn main() {
             let how = How {
                 engine,
                 threads,
-                partitions: 0,
+                ..How::default()
             };
             print!("{:<24}", format!("{name}, {engine:?}, {threads} thread"));
             for agents in sizes {

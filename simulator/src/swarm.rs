@@ -6,7 +6,7 @@
 //! a byte. Both take geography, graph, chance and law from the same place.
 //!
 //! In reading order: [`plan`] · [`run`] · [`event`] · [`engine`] · [`geography`] · [`graph`] ·
-//! [`gossip`] · [`planet`] · [`kademlia`] · [`agreement`] · [`analytic`] · [`tally`] · [`report`] · [`page`].
+//! [`gossip`] · [`sessions`] · [`planet`] · [`kademlia`] · [`agreement`] · [`analytic`] · [`tally`] · [`report`] · [`page`].
 
 pub mod agreement;
 pub mod analytic;
@@ -23,4 +23,5 @@ pub mod plan;
 pub mod planet;
 pub mod report;
 pub mod run;
+pub mod sessions;
 pub mod tally;

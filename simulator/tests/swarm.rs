@@ -46,6 +46,7 @@ fn hows() -> Vec<How> {
                 engine,
                 threads,
                 partitions,
+                records: false,
             });
         }
     }
@@ -105,7 +106,7 @@ fn meshes_keep_their_degree() {
     let all: u64 = degrees.iter().sum();
     let within: u64 = degrees[6..=12].iter().sum();
     assert!(
-        all >= 5_000 * 19 && within as f64 > 0.99 * all as f64,
+        all >= 5_000 * 18 && within as f64 > 0.99 * all as f64,
         "{degrees:?}"
     );
 }
@@ -155,5 +156,127 @@ fn censors_hold_nothing_up() {
     let reached = censored.tally.firsts() as f64 / censored.reachable as f64;
     assert!(reached > 0.999, "{reached}");
     assert!(censored.tally.duplicates < honest.tally.duplicates);
-    assert!(censored.tally.answered > honest.tally.answered);
+    let asked = |outcome: &Outcome| outcome.tally.answered as f64 / outcome.tally.firsts() as f64;
+    assert!(asked(&censored) > asked(&honest));
+}
+
+/// Agents that stay twenty seconds and are away ten, and a region that is cut off: whoever is back has
+/// what it missed, by asking.
+const RESTLESS: &str = r#"
+agents = 3000
+horizon = "120s"
+reach = 0.999
+[mesh]
+memory = "110s"
+sync = "5s"
+[churn]
+session = "20s"
+away = "10s"
+crashes = 300000
+notice = "5s"
+[[partition]]
+regions = ["eu"]
+from = "30s"
+lasts = "20s"
+[[workload]]
+count = 40
+rate = 0.5
+from = "5s"
+"#;
+
+#[test]
+fn whoever_comes_back_has_what_it_missed() {
+    let outcome_of = |text: &str| outcome(&plan(text), 8, How::default()).tally;
+    let tally = outcome_of(RESTLESS);
+    assert!(tally.departures > 5_000 && tally.late > 5_000 && tally.cut > 1_000);
+    let lacks =
+        |tally: &aquifer_simulator::swarm::tally::Tally| tally.lacking as f64 / tally.due as f64;
+    assert!(
+        tally.due > 10_000 && lacks(&tally) < 0.001,
+        "{}",
+        lacks(&tally)
+    );
+    // Without asking they do not have it: the test can fail.
+    let silent = outcome_of(&RESTLESS.replace("sync = \"5s\"", "sync = \"0s\""));
+    assert!(lacks(&silent) > lacks(&tally), "{}", lacks(&silent));
+}
+
+#[test]
+fn a_restless_swarm_is_one_however_it_is_run() {
+    let plan = plan(&RESTLESS.replace("\"120s\"", "\"40s\""));
+    let one = outcome(&plan, 9, hows()[0]);
+    for how in [hows()[1], hows()[5], hows()[9]] {
+        assert_eq!(one.ran, outcome(&plan, 9, how).ran, "{how:?}");
+    }
+}
+
+/// Two agents of three fall silent at once. Their peers put them out, and messages go round again.
+#[test]
+fn scores_win_a_mesh_back_from_those_who_fall_silent() {
+    let text = r#"
+agents = 2000
+horizon = "50s"
+links = 30
+[mesh]
+lazy = 1
+scores = SCORES
+[adversary]
+censors = 667000
+from = "10s"
+[[workload]]
+count = 400
+rate = 10
+from = "5s"
+"#;
+    let of = |scores: &str| {
+        let plan = plan(&text.replace("SCORES", scores));
+        outcome(&plan, 10, How::default()).tally
+    };
+    let (with, without) = (of("true"), of("false"));
+    assert!(with.silenced > 1_000 && without.silenced == 0);
+    let p99 = |tally: &aquifer_simulator::swarm::tally::Tally| quantile(&tally.all_delays(), 0.9);
+    assert!(
+        p99(&with) < p99(&without),
+        "{:?} {:?}",
+        p99(&with),
+        p99(&without)
+    );
+    assert!(
+        with.answered < without.answered,
+        "{} {}",
+        with.answered,
+        without.answered
+    );
+}
+
+/// 10 Mbit/s take 13 ms for each copy of 16 KiB: seven copies leave one after the other.
+#[test]
+fn a_narrow_uplink_takes_its_time() {
+    let half = |uplink: u32| {
+        let text = format!(
+            "agents = 2000\n[latency]\nuplink = {uplink}\n[mesh]\nheartbeat = \"0s\"\n[[workload]]\nbytes = 16384"
+        );
+        let outcome = outcome(&plan(&text), 12, How::default());
+        assert_eq!(outcome.reachable, outcome.tally.firsts());
+        quantile(&outcome.tally.all_delays(), 0.5).expect("some")
+    };
+    let (free, wide, narrow) = (half(0), half(1_000_000), half(10_000));
+    assert!(
+        wide <= free + 9 && narrow > free + 60,
+        "{free}, {wide}, {narrow}"
+    );
+}
+
+/// Near peers answer sooner: what live nodes showed, and the model had not.
+#[test]
+fn meshes_that_form_in_a_hurry_are_made_of_shorter_links() {
+    let half = |linking: &str| {
+        let text = format!(
+            "agents = 4000\n[mesh]\nlinking = \"{linking}\"\nlow = 5\ndegree = 6\n[[workload]]\ncount = 8\n"
+        );
+        let outcome = outcome(&plan(&text), 11, How::default());
+        quantile(&outcome.tally.all_delays(), 0.5).expect("some") as f64
+    };
+    let (hurried, patient) = (half("1s"), half("10m"));
+    assert!(hurried < 0.95 * patient, "{hurried} against {patient} ms");
 }

@@ -36,15 +36,41 @@ pub struct Progress {
 /// Called now and then; false ends the run where it is.
 pub type Watch<'a> = &'a (dyn Fn(Progress) -> bool + Sync);
 
-/// The shards of all workers, made beside each other.
+/// The shards of all workers, made beside each other: first all links, then the meshes out of them.
 pub fn shards(model: &Gossip, owners: &Owners) -> Vec<Shard> {
+    let begins = model.mesh.heartbeat > 0;
+    let pairs = owners.bounds.windows(2);
+    let made = beside(pairs, |pair| {
+        let shard = Shard::new(model, pair[0], pair[1]);
+        let welcomes = match begins {
+            true => model.welcomes(&shard),
+            false => Vec::new(),
+        };
+        (shard, welcomes)
+    });
+    let (shards, welcomes): (Vec<Shard>, Vec<Vec<u32>>) = made.into_iter().unzip();
+    let welcome = |agent: u32| {
+        let found = owners.of(agent);
+        let place = agent - owners.bounds[found];
+        welcomes[found].get(place as usize).copied().unwrap_or(0)
+    };
+    beside(shards, |mut shard| {
+        model.forms(&mut shard, welcome);
+        shard
+    })
+}
+
+/// Does `work` for each of `items`, a thread each.
+fn beside<I: Send, T: Send>(
+    items: impl IntoIterator<Item = I>,
+    work: impl Fn(I) -> T + Sync,
+) -> Vec<T> {
+    let work = &work;
     std::thread::scope(|scope| {
-        let pairs = owners.bounds.windows(2);
-        let threads: Vec<_> = pairs
-            .map(|pair| scope.spawn(|| Shard::new(model, pair[0], pair[1])))
-            .collect();
+        let begin = |item| scope.spawn(move || work(item));
+        let threads: Vec<_> = items.into_iter().map(begin).collect();
         let made = threads.into_iter().map(|thread| thread.join());
-        made.map(|shard| shard.expect("making one does not panic"))
+        made.map(|made| made.expect("a worker does not panic"))
             .collect()
     })
 }

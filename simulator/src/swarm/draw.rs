@@ -38,7 +38,16 @@ pub enum Purpose {
     Censor = 13,
     /// Who sends without asking the law.
     Violator = 14,
+    /// When a link comes up.
+    Meeting = 15,
+    /// How long an agent stays or is away.
+    Session = 16,
+    /// When an agent first asks a peer for what it missed.
+    Sync = 17,
 }
+
+/// 2⁶⁴ over the golden ratio: an odd number whose multiples differ in many bits.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// All that a run draws.
 #[derive(Clone, Copy, Debug)]
@@ -65,18 +74,22 @@ impl Draws {
     /// The draws of a run with this seed.
     pub fn new(seed: u64) -> Self {
         Self {
-            seed: mix(seed ^ 0x9e37_79b9_7f4a_7c15),
+            seed: mix(seed ^ SPREAD),
         }
     }
 
     /// 64 bits.
     #[inline]
     pub fn bits(self, purpose: Purpose, who: u64, count: u64) -> u64 {
+        // Spread first: the products of neighbours differ by a constant, and so would what is drawn.
         let about = folded(
-            who ^ self.seed,
+            who.wrapping_mul(SPREAD) ^ self.seed,
             (purpose as u64) << 56 ^ 0x8bb8_4b93_962e_acc9,
         );
-        folded(about ^ count, self.seed ^ 0x2d35_8dcc_aa6c_78a5)
+        folded(
+            about ^ count.wrapping_mul(SPREAD),
+            self.seed ^ 0x2d35_8dcc_aa6c_78a5,
+        )
     }
 
     /// A number below `n`, each as likely, but for one part in 2³².
@@ -110,6 +123,25 @@ mod tests {
             assert_ne!(one, other);
             let flipped = (one ^ other).count_ones();
             assert!((10..54).contains(&flipped), "{flipped} bits");
+        }
+    }
+
+    /// What is drawn next says nothing of what was drawn, nor one agent's draw of its neighbour's.
+    #[test]
+    fn neighbours_are_strangers() {
+        for seed in 0..20 {
+            let draws = Draws::new(seed);
+            let of = |who, count| draws.bits(Purpose::Lookup, who, count);
+            let (mut counts, mut agents) = ([0_u32; 16], [0_u32; 16]);
+            for number in 0..16_000 {
+                counts[(of(number, 1).wrapping_sub(of(number, 0)) >> 60) as usize] += 1;
+                agents[(of(number + 1, 0) ^ of(number, 0)) as usize >> 60] += 1;
+            }
+            // The standard deviation is 31.
+            for seen in [counts, agents] {
+                let even = seen.iter().all(|count| (850..1_150).contains(count));
+                assert!(even, "seed {seed}: {seen:?}");
+            }
         }
     }
 

@@ -11,6 +11,9 @@
 //!
 //! Not here: the mesh and the heartbeat (`heart`), who is linked to whom (`graph`), when (`engine`).
 
+mod bridges;
+pub mod churn;
+mod formation;
 mod heart;
 mod shard;
 
@@ -19,8 +22,10 @@ use super::engine::{Event, Model, Out};
 use super::event::Kind;
 use super::geography::Geography;
 use super::graph::{Graph, Shape};
-use aquifer_protocol::limits::BRIDGE_PATIENCE;
+use bridges::STAND_IN_AFTER;
+use churn::{Churn, Cut};
 pub use shard::Shard;
+use shard::Slots;
 
 /// A message of the run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,6 +36,8 @@ pub struct Message {
     pub publisher: u32,
     /// Its length, in bytes.
     pub bytes: u32,
+    /// How many agents beside the publisher are to have it.
+    pub audience: u64,
     /// The regions that may have it, a bit each: the answer of the product's own policy.
     pub allowed: u16,
     /// The same, as another judge has it.
@@ -44,12 +51,20 @@ pub struct Mesh {
     pub degree: u32,
     /// Fewer are filled up.
     pub low: u32,
-    /// More are cut down.
+    /// From so many on they are cut down.
     pub high: u32,
+    /// At least so many of them are links that the agent made itself.
+    pub outbound: u32,
     /// To how many outside the mesh a heartbeat announces; 0 for none.
     pub lazy: u32,
     /// Between two heartbeats; 0 for none.
     pub heartbeat: u64,
+    /// Whether a publisher sends to all its peers.
+    pub flood: bool,
+    /// Whether peers that bring nothing lose their place.
+    pub scores: bool,
+    /// Within what time links are made.
+    pub linking: u32,
     /// How long the application takes to judge a message; 0 for no time.
     pub validate: u64,
     /// Messages of so many bytes and more are announced as not wanted again; 0 for none.
@@ -71,18 +86,41 @@ pub struct Gossip {
     pub mesh: Mesh,
     /// The messages, in the order of their numbers.
     pub messages: Vec<Message>,
-    /// How many bits of 64 an agent has for messages.
+    /// How many words of 64 bits an agent has for messages: a power of two.
     pub words: usize,
     /// How long an agent remembers a message, in microseconds.
     pub memory: u64,
     /// Of a million things sent, so many are lost.
     pub loss: u32,
+    /// What an agent can send in a second, in kilobits; 0 for no limit.
+    pub uplink: u64,
+    /// Agents that come and go, if any do.
+    pub churn: Option<Churn>,
+    /// When which regions are cut off.
+    pub cuts: Vec<Cut>,
+    /// Between two times that an agent asks a peer for what it missed, in microseconds; 0 for never.
+    pub sync: u64,
     /// Of a million agents, so many pass nothing on.
     pub censors: u32,
+    /// From when on they do not, in microseconds.
+    pub censors_from: u64,
     /// Of a million agents, so many send without asking the law.
     pub violators: u32,
+    /// Whether first arrivals are written down one by one.
+    pub records: bool,
     /// All chance.
     pub draws: Draws,
+}
+
+/// A first arrival, written down.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Arrival {
+    /// Of which message.
+    pub message: u32,
+    /// At which agent.
+    pub agent: u32,
+    /// So many microseconds after it was published.
+    pub micros: u64,
 }
 
 /// What an agent plans for itself: the slot of its timers.
@@ -91,13 +129,10 @@ mod timer {
     pub(super) const JUDGED: u8 = 1;
     pub(super) const PUBLISH: u8 = 2;
     pub(super) const STAND_IN: u8 = 3;
+    pub(super) const COMES: u8 = 4;
+    pub(super) const GOES: u8 = 5;
+    pub(super) const SYNC: u8 = 6;
 }
-
-/// Bridges of one region: the second stands in for the first.
-pub const BRIDGES: u32 = 2;
-
-/// How long a stand-in waits, in microseconds: as long as the product's.
-const STAND_IN_AFTER: u64 = BRIDGE_PATIENCE.as_micros() as u64;
 
 /// What is sent again waits for a round trip and this.
 const RESEND_AFTER: u64 = 25_000;
@@ -123,6 +158,15 @@ impl Model for Gossip {
                 out.send(at, Event::new(agent, timer::HEARTBEAT, Kind::Timer, 0));
             }
         }
+        if self.churn.is_some() {
+            shard.agents().for_each(|agent| self.enters(agent, out));
+        }
+        if self.sync > 0 {
+            for agent in shard.agents() {
+                let at = self.draws.bits(Purpose::Sync, agent.into(), 0) % self.sync;
+                out.send(at, Event::new(agent, timer::SYNC, Kind::Timer, 0));
+            }
+        }
     }
 
     fn foresee(&self, shard: &mut Shard, events: &[Event]) -> u64 {
@@ -131,24 +175,34 @@ impl Model for Gossip {
 
     #[inline]
     fn handle(&self, shard: &mut Shard, at: u64, event: Event, out: &mut impl Out) -> u64 {
+        let (agent, slot, message) = (event.agent(), event.slot(), event.message());
         let mut way = Way {
             model: self,
+            home: self.geography.region(agent.into()),
             at,
             out,
         };
-        let (agent, slot, message) = (event.agent(), event.slot(), event.message());
+        if shard.is_away(agent) {
+            return self.misses(shard, event, &mut way);
+        }
         match event.kind() {
             Kind::Copy | Kind::Answer => self.arrives(shard, event, &mut way),
             Kind::Timer => match slot {
                 timer::HEARTBEAT => self.beats(shard, agent, &mut way),
                 timer::JUDGED => self.pushes(shard, agent, message, &mut way),
                 timer::PUBLISH => self.published(shard, agent, message, &mut way),
-                _ => self.stands_in(shard, agent, message, &mut way),
+                timer::STAND_IN => self.stands_in(shard, agent, message, &mut way),
+                timer::GOES => self.goes(shard, agent, &mut way),
+                timer::COMES => self.comes(shard, agent, &mut way),
+                _ => self.syncs(shard, agent, &mut way),
             },
             Kind::IHave => self.offered(shard, event, &mut way),
+            Kind::IWant if message == churn::ALL => self.offers_all(shard, event, &mut way),
             Kind::IWant => self.asked(shard, event, &mut way),
-            Kind::IDontWant => u64::from(shard.is_known_to(agent, message, slot)),
+            Kind::IDontWant => u64::from(shard.is_unwanted_by(agent, message, slot)),
+            Kind::Graft if message > 0 => self.greeted(shard, event, &mut way),
             Kind::Graft => self.grafted(shard, event, &mut way),
+            Kind::Prune if message > 0 => self.left(shard, event),
             Kind::Prune => self.pruned(shard, event),
         }
     }
@@ -157,6 +211,8 @@ impl Model for Gossip {
 /// Where an agent's things go, at one moment.
 struct Way<'a, O> {
     model: &'a Gossip,
+    /// The agent's region.
+    home: usize,
     at: u64,
     out: &'a mut O,
 }
@@ -165,14 +221,28 @@ impl<O: Out> Way<'_, O> {
     /// Sends something over a link. Draws the processing time and losses.
     #[inline]
     fn send(&mut self, shard: &mut Shard, agent: u32, slot: u8, kind: Kind, message: u32) {
-        let model = self.model;
-        let home = model.geography.region(agent.into());
+        self.send_late(shard, (agent, slot), kind, message, 0);
+    }
+
+    /// The same, but it takes so much longer.
+    #[inline]
+    fn send_late(
+        &mut self,
+        shard: &mut Shard,
+        (agent, slot): (u32, u8),
+        kind: Kind,
+        message: u32,
+        late: u64,
+    ) {
+        let (model, home) = (self.model, self.home);
         let Some((peer, reverse)) = model.end_of(shard, (agent, home), slot) else {
             return;
         };
         let region = model.geography.region(peer.into());
-        let asks = matches!(kind, Kind::Copy | Kind::Answer | Kind::IHave)
-            && !model.is_one(model.violators, Purpose::Violator, agent);
+        let asks = matches!(
+            kind,
+            Kind::Copy | Kind::Answer | Kind::IHave | Kind::IDontWant
+        ) && !model.is_one(model.violators, Purpose::Violator, agent);
         if asks && !model.allows(shard, region, message) {
             return;
         }
@@ -180,7 +250,7 @@ impl<O: Out> Way<'_, O> {
         let way = model
             .geography
             .way((agent.into(), home), (peer.into(), region));
-        let mut takes = way + model.geography.processing(agent.into(), about);
+        let mut takes = way + model.geography.processing(agent.into(), about) + late;
         let bytes = match kind {
             Kind::Copy | Kind::Answer => u64::from(model.messages[message as usize].bytes),
             Kind::IHave | Kind::IWant | Kind::IDontWant => ID_BYTES,
@@ -194,7 +264,18 @@ impl<O: Out> Way<'_, O> {
                 takes += 2 * way + RESEND_AFTER;
             }
         }
-        shard.tally.send(kind, home != region, FRAME_BYTES + bytes);
+        if let Some(lasts) = ((FRAME_BYTES + bytes) * 8_000).checked_div(model.uplink) {
+            // One thing after the other: it leaves when all before it have.
+            let place = shard.place(agent);
+            let leaves = shard.uplink[place].max(self.at);
+            shard.uplink[place] = leaves + lasts;
+            takes += leaves + lasts - self.at;
+        }
+        shard.tally.send(kind, (home, region), FRAME_BYTES + bytes);
+        if model.is_cut(self.at, home, region) {
+            shard.tally.cut += 1;
+            return;
+        }
         self.out
             .send(self.at + takes, Event::new(peer, reverse, kind, message));
     }
@@ -226,7 +307,30 @@ impl Gossip {
     /// Whether an agent is one of so many in a million, drawn for this.
     #[inline]
     fn is_one(&self, million: u32, purpose: Purpose, agent: u32) -> bool {
-        million > 0 && scaled(self.draws.bits(purpose, agent.into(), 0), 1_000_000) < million
+        is_one(self.draws, million, purpose, agent)
+    }
+
+    /// Whether an agent passes nothing on, now.
+    #[inline]
+    fn is_censor(&self, agent: u32, at: u64) -> bool {
+        at >= self.censors_from && self.is_one(self.censors, Purpose::Censor, agent)
+    }
+
+    /// Something happens to an agent that is away: nothing, but that its heart beats on and that what
+    /// it had to say it says once it is back.
+    fn misses<O: Out>(&self, shard: &mut Shard, event: Event, way: &mut Way<'_, O>) -> u64 {
+        let (agent, message) = (event.agent(), event.message());
+        match (event.kind(), event.slot()) {
+            (Kind::Timer, timer::COMES) => return self.comes(shard, agent, way),
+            (Kind::Timer, timer::HEARTBEAT) => {
+                way.plan(agent, timer::HEARTBEAT, 0, self.mesh.heartbeat);
+            }
+            (Kind::Timer, timer::SYNC) => way.plan(agent, timer::SYNC, 0, self.sync),
+            (Kind::Timer, timer::JUDGED) => _ = shard.judged(agent, message),
+            (Kind::Timer, timer::PUBLISH) => shard.tally.unsaid.push(message),
+            _ => {}
+        }
+        11
     }
 
     /// Whether the law lets the agents of a region have a message.
@@ -243,22 +347,31 @@ impl Gossip {
     fn arrives<O: Out>(&self, shard: &mut Shard, event: Event, way: &mut Way<'_, O>) -> u64 {
         let (agent, slot, message) = (event.agent(), event.slot(), event.message());
         let about = &self.messages[message as usize];
-        let region = self.geography.region(agent.into());
+        let region = way.home;
         // The door asks too, whoever sent it.
         if !self.allows(shard, region, message) {
             shard.tally.attempted += 1;
             return 3;
         }
         shard.tally.accepted += u64::from(about.lawful >> region & 1 == 0);
+        // Older than what is remembered: it may have been here, and what holds a memory knows.
+        if way.at > about.at + self.memory {
+            return 12;
+        }
+        shard.hears(agent, slot);
+        // What those have who mean harm is no delivery.
+        let counts = !self.is_one(self.censors, Purpose::Censor, agent);
         if !shard.learns(agent, message) {
-            shard.tally.duplicates += 1;
+            shard.tally.duplicates += u64::from(counts);
             shard.is_known_to(agent, message, slot);
             return 1;
         }
-        shard.tally.answered += u64::from(event.kind() == Kind::Answer);
-        shard.tally.first(region, message, way.at - about.at);
+        if counts {
+            shard.tally.answered += u64::from(event.kind() == Kind::Answer);
+            self.delivered(shard, agent, message, way.at - about.at);
+        }
         if self.mesh.validate == 0 {
-            self.passes_on(shard, agent, message, 1 << slot, way);
+            self.passes_on(shard, agent, message, (1 << slot, 0), way);
             return 2;
         }
         shard.waits(agent, message, slot);
@@ -273,6 +386,23 @@ impl Gossip {
         2
     }
 
+    /// Counts a first arrival.
+    fn delivered(&self, shard: &mut Shard, agent: u32, message: u32, micros: u64) {
+        if shard.came_after(agent, self.messages[message as usize].at) {
+            shard.tally.late += 1;
+            return;
+        }
+        let region = self.geography.region(agent.into());
+        shard.tally.first(region, message, micros);
+        if self.records {
+            shard.tally.arrivals.push(Arrival {
+                message,
+                agent,
+                micros,
+            });
+        }
+    }
+
     fn published<O: Out>(
         &self,
         shard: &mut Shard,
@@ -284,7 +414,16 @@ impl Gossip {
             return 3;
         }
         shard.learns(agent, message);
-        self.passes_on(shard, agent, message, 0, way);
+        shard.tally.audience += self.messages[message as usize].audience;
+        // Where the mesh is too small, others are told as well.
+        let mesh = shard.meshes[shard.place(agent)];
+        let missing = self.mesh.degree.saturating_sub(mesh.count_ones());
+        let others = shard.linked(agent) & !mesh;
+        let extra = match self.mesh.flood {
+            true => others,
+            false => self.pick(others, missing, agent, 1 << 50 | u64::from(message)),
+        };
+        self.passes_on(shard, agent, message, (0, extra), way);
         2
     }
 
@@ -297,28 +436,27 @@ impl Gossip {
         way: &mut Way<'_, O>,
     ) -> u64 {
         let known = shard.judged(agent, message);
-        self.passes_on(shard, agent, message, known, way);
+        self.passes_on(shard, agent, message, (known, 0), way);
         u64::from(known)
     }
 
-    /// Sends it to all of the mesh but those in `known`, and over the bridges.
+    /// Sends it to all of the mesh but those in `known`, to the `extra` ones, and over the bridges.
     #[inline]
     fn passes_on<O: Out>(
         &self,
         shard: &mut Shard,
         agent: u32,
         message: u32,
-        known: u32,
+        (known, extra): (u32, u32),
         way: &mut Way<'_, O>,
     ) {
-        if self.is_one(self.censors, Purpose::Censor, agent) && known != 0 {
+        if known != 0 && self.is_censor(agent, way.at) {
             return;
         }
         shard.offers(agent, message);
-        for slot in shard.mesh(agent) {
-            if known >> slot & 1 == 0 {
-                way.send(shard, agent, slot, Kind::Copy, message);
-            }
+        let mesh = shard.meshes[shard.place(agent)];
+        for slot in Slots((mesh | extra) & !known) {
+            way.send(shard, agent, slot, Kind::Copy, message);
         }
         // What came over a bridge goes over no other: its own region sees to them.
         if known >> self.links == 0 {
@@ -329,48 +467,10 @@ impl Gossip {
             }
         }
     }
+}
 
-    fn stands_in<O: Out>(
-        &self,
-        shard: &mut Shard,
-        agent: u32,
-        message: u32,
-        way: &mut Way<'_, O>,
-    ) -> u64 {
-        self.crosses(shard, agent, message, Kind::IHave, way);
-        4
-    }
-
-    /// To the bridges of all regions that may have it.
-    fn crosses<O: Out>(
-        &self,
-        shard: &mut Shard,
-        agent: u32,
-        message: u32,
-        kind: Kind,
-        way: &mut Way<'_, O>,
-    ) {
-        let home = self.geography.region(agent.into());
-        for region in 0..self.geography.regions() {
-            if region != home && self.has_bridges(region) {
-                way.send(shard, agent, self.links + region as u8, kind, message);
-            }
-        }
-    }
-
-    /// Which of its region's bridges an agent is, if one.
-    #[inline]
-    fn bridge(&self, agent: u32) -> Option<u32> {
-        if self.shape == Shape::Flat {
-            return None;
-        }
-        let region = self.geography.region(agent.into());
-        let place = agent - self.geography.bounds[region] as u32;
-        (place < BRIDGES && self.has_bridges(region)).then_some(place)
-    }
-
-    fn has_bridges(&self, region: usize) -> bool {
-        let bounds = &self.geography.bounds;
-        bounds[region + 1] - bounds[region] >= u64::from(BRIDGES)
-    }
+/// Whether an agent is one of so many in a million, drawn for this.
+#[inline]
+pub fn is_one(draws: Draws, million: u32, purpose: Purpose, agent: u32) -> bool {
+    million > 0 && scaled(draws.bits(purpose, agent.into(), 0), 1_000_000) < million
 }

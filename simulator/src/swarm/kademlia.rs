@@ -1,7 +1,7 @@
 //! Kademlia for as many as one likes: lookups over routing tables that are computed, never stored.
 //!
-//! Agents are numbered in the order of their keys, and keys lie evenly but for a draw each, so a prefix
-//! of keys is a range of numbers. A bucket of an agent is such a range, and the contacts in it are drawn
+//! Agents are numbered in the order of their keys, so a prefix of keys is a range of numbers. Where there
+//! are many, keys lie evenly but for a draw each and none is kept. A bucket of an agent is such a range, and the contacts in it are drawn
 //! from it: twenty at most, each as likely, always the same ones. So a table costs nothing, and a lookup
 //! among eight thousand million costs what one among a thousand does but for some more hops. Lookups
 //! are iterative as in the paper (Maymounkov and Mazières 2002): the closest known are asked, α at a
@@ -23,6 +23,8 @@ pub struct Settings {
     pub k: usize,
     /// Asked at a time.
     pub alpha: usize,
+    /// Asked at a time once so many answers in a row have brought nothing nearer: k in libp2p.
+    pub stalled: usize,
     /// Of a million contacts, so many do not answer.
     pub stale: u32,
     /// How long they are waited for, in microseconds.
@@ -34,6 +36,7 @@ impl Default for Settings {
         Self {
             k: 20,
             alpha: 3,
+            stalled: 20,
             stale: 0,
             timeout: 5_000_000,
         }
@@ -46,7 +49,13 @@ pub struct Kademlia<'a> {
     geography: &'a Geography,
     settings: Settings,
     draws: Draws,
+    /// All keys in order, where there are few agents.
+    keys: Vec<u64>,
 }
+
+/// Up to so many agents, keys are drawn one by one and kept: then halves of the hive are not as large as
+/// each other, and that shows where a bucket holds most of a half.
+const KEPT_KEYS: u64 = 1 << 16;
 
 /// What a lookup took.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -72,6 +81,8 @@ pub struct Lookups {
     pub found: u64,
     /// Hops to that agent, on the average.
     pub hops: f64,
+    /// Lookups by the hops to the nearest that was found.
+    pub by_hops: Vec<u64>,
     /// Lookups by the hops until all of the k closest had been told of.
     pub all_hops: Vec<u64>,
     /// Questions, on the average.
@@ -102,10 +113,15 @@ enum State {
 impl<'a> Kademlia<'a> {
     /// Of all agents of a geography, which here are in order of their keys.
     pub fn new(geography: &'a Geography, settings: Settings, draws: Draws) -> Self {
+        let few = geography.agents() <= KEPT_KEYS;
+        let all = 0..if few { geography.agents() } else { 0 };
+        let mut keys: Vec<u64> = all.map(|one| draws.bits(Purpose::Key, one, 0)).collect();
+        keys.sort_unstable();
         Self {
             geography,
             settings,
             draws,
+            keys,
         }
     }
 
@@ -113,13 +129,14 @@ impl<'a> Kademlia<'a> {
     pub fn lookups(&self, count: u64) -> Lookups {
         let mut times = Vec::new();
         let (mut found, mut hops, mut asked) = (0, 0, 0);
-        let mut all_hops = vec![0; 16];
+        let (mut by_hops, mut all_hops) = (vec![0; 16], vec![0; 16]);
         for number in 0..count {
             let lookup = self.lookup(number);
             times.push(lookup.takes);
             found += u64::from(lookup.found);
             hops += u64::from(lookup.hops);
             asked += u64::from(lookup.asked);
+            by_hops[lookup.hops.min(15) as usize] += 1;
             all_hops[lookup.all_hops.min(15) as usize] += 1;
         }
         times.sort_unstable();
@@ -133,6 +150,7 @@ impl<'a> Kademlia<'a> {
             count,
             found,
             hops: mean(hops),
+            by_hops,
             all_hops,
             asked: mean(asked),
             p50_ms: at(0.5),
@@ -147,14 +165,20 @@ impl<'a> Kademlia<'a> {
         let target = self.draws.bits(Purpose::Lookup, number, 1);
         let mut told: Vec<Told> = Vec::with_capacity(256);
         let mut contacts = Vec::new();
-        self.closest(caller, target, &mut contacts);
+        self.closest(caller, target, caller, &mut contacts);
         self.learn(&mut told, &contacts, target, 1);
+        // How many answers in a row brought nothing nearer. As many as are asked at a time mean that
+        // all of the closest are asked at once (the paper, §2.3).
+        let mut in_vain = 0;
         // What is on its way: when it comes, and from whom.
         let mut waits: Vec<(u64, usize)> = Vec::new();
         let (mut now, mut lookup) = (0, Lookup::default());
         loop {
-            let busy = |told: &[Told]| told.iter().filter(|one| one.state == State::Asked).count();
-            while busy(&told) < self.settings.alpha
+            let abreast = match in_vain >= self.settings.alpha {
+                true => self.settings.stalled.max(self.settings.alpha),
+                false => self.settings.alpha,
+            };
+            while waits.len() < abreast
                 && let Some(next) = self.next(&told)
             {
                 told[next].state = State::Asked;
@@ -172,8 +196,9 @@ impl<'a> Kademlia<'a> {
             }
             told[who].state = State::Answered;
             let (agent, hops) = (told[who].agent, told[who].hops);
-            self.closest(agent, target, &mut contacts);
-            self.learn(&mut told, &contacts, target, hops + 1);
+            self.closest(agent, target, caller, &mut contacts);
+            let nearer = self.learn(&mut told, &contacts, target, hops + 1);
+            in_vain = if nearer { 0 } else { in_vain + 1 };
         }
         let mut found: Vec<&Told> = (told.iter())
             .filter(|one| one.state == State::Answered)
@@ -187,19 +212,32 @@ impl<'a> Kademlia<'a> {
         lookup
     }
 
-    /// The next to be asked: the closest that has not been, if it is among the k closest that may answer.
+    /// The next to be asked: the closest that has not been, unless the k closest have all answered.
     fn next(&self, told: &[Told]) -> Option<usize> {
         let mut alive: Vec<usize> = (0..told.len())
             .filter(|at| told[*at].state != State::Silent)
             .collect();
         alive.sort_unstable_by_key(|at| told[*at].distance);
-        alive.truncate(self.settings.k);
+        let answered = |at: &&usize| told[**at].state == State::Answered;
+        let done = alive.iter().take_while(answered).count();
+        if done >= self.settings.k {
+            return None;
+        }
         alive.into_iter().find(|at| told[*at].state == State::New)
     }
 
-    fn learn(&self, told: &mut Vec<Told>, contacts: &[u64], target: u64, hops: u32) {
+    /// Notes who was told of. Whether that brought the k closest nearer.
+    fn learn(&self, told: &mut Vec<Told>, contacts: &[u64], target: u64, hops: u32) -> bool {
+        let mut range: Vec<u64> = told.iter().map(|one| one.distance).collect();
+        let mut nearer = range.len() < self.settings.k;
+        let last = self.settings.k.min(range.len()).saturating_sub(1);
+        let reach = match range.is_empty() {
+            true => 0,
+            false => *range.select_nth_unstable(last).1,
+        };
         for agent in contacts {
             if told.iter().all(|one| one.agent != *agent) {
+                nearer |= self.key(*agent) ^ target < reach;
                 told.push(Told {
                     distance: self.key(*agent) ^ target,
                     agent: *agent,
@@ -208,10 +246,14 @@ impl<'a> Kademlia<'a> {
                 });
             }
         }
+        nearer
     }
 
     /// The key of an agent: keys rise with numbers.
     fn key(&self, agent: u64) -> u64 {
+        if let Some(key) = self.keys.get(agent as usize) {
+            return *key;
+        }
         let agents = u128::from(self.geography.agents());
         let apart = (1_u128 << 64) / agents;
         let start = (u128::from(agent) << 64) / agents;
@@ -221,6 +263,9 @@ impl<'a> Kademlia<'a> {
 
     /// The first agent whose key is not below `key`.
     fn rank(&self, key: u64) -> u64 {
+        if !self.keys.is_empty() {
+            return self.keys.partition_point(|other| *other < key) as u64;
+        }
         let agents = self.geography.agents();
         let near = wide(key, agents);
         let mut rank = near.saturating_sub(1);
@@ -262,28 +307,35 @@ impl<'a> Kademlia<'a> {
         (range.0..range.1).min_by_key(distance).expect("somebody")
     }
 
-    /// The k contacts of `agent` that are closest to `target`.
-    fn closest(&self, agent: u64, target: u64, into: &mut Vec<u64>) {
+    /// The k contacts of `agent` that are closest to `target`, but for whoever asks.
+    fn closest(&self, agent: u64, target: u64, caller: u64, into: &mut Vec<u64>) {
         into.clear();
         let key = self.key(agent);
-        let shared = (key ^ target).leading_zeros().min(63);
-        // The bucket that the target falls into; then those of agents nearer to this one, which are all
-        // as far from the target in their first different bit; then those farther away, the near first.
-        self.bucket(agent, key, shared, into);
-        let mut bucket = shared + 1;
-        while into.len() < self.settings.k && bucket < 64 {
-            let (from, until) = self.prefix(key, bucket);
+        let apart = key ^ target;
+        // One more than wanted: whoever asks may be among them.
+        let wanted = self.settings.k + 1;
+        // Who differs from this agent where the target does is nearer to the target than all who do not,
+        // the first difference first; who differs where the target does not is farther, the last first.
+        let mut deepest = 64;
+        for bits in 0..64 {
+            let (from, until) = self.prefix(key, bits);
             if until - from <= 1 {
+                deepest = bits;
                 break;
             }
-            self.bucket(agent, key, bucket, into);
-            bucket += 1;
+            if apart >> (63 - bits) & 1 == 1 && into.len() < wanted {
+                self.bucket(agent, key, bits, into);
+            }
         }
-        let mut bucket = shared;
-        while into.len() < self.settings.k && bucket > 0 {
-            bucket -= 1;
-            self.bucket(agent, key, bucket, into);
+        for bits in (0..deepest).rev() {
+            if into.len() >= wanted {
+                break;
+            }
+            if apart >> (63 - bits) & 1 == 0 {
+                self.bucket(agent, key, bits, into);
+            }
         }
+        into.retain(|contact| *contact != caller);
         into.sort_unstable_by_key(|contact| self.key(*contact) ^ target);
         into.truncate(self.settings.k);
     }
@@ -383,6 +435,31 @@ mod tests {
                 assert!(contacts.iter().all(|other| shared(other) == bits));
             }
         }
+    }
+
+    #[test]
+    fn the_closest_of_a_table_are_those_of_all_its_buckets() {
+        let geography = geography(200);
+        let kademlia = Kademlia::new(&geography, Settings::default(), Draws::new(3));
+        let (mut known, mut all) = (0, 0);
+        for number in 0..2_000 {
+            let agent = wide(Draws::new(5).bits(Purpose::Lookup, number, 0), 200);
+            let target = Draws::new(5).bits(Purpose::Lookup, number, 1);
+            let (mut table, mut found) = (Vec::new(), Vec::new());
+            for bits in 0..64 {
+                kademlia.bucket(agent, kademlia.key(agent), bits, &mut table);
+            }
+            table.sort_unstable_by_key(|contact| kademlia.key(*contact) ^ target);
+            table.dedup();
+            kademlia.closest(agent, target, agent, &mut found);
+            assert_eq!(table[..20], found);
+            let nearest = kademlia.nearest(target);
+            all += u32::from(nearest != agent);
+            known += u32::from(found[0] == nearest);
+        }
+        // Of 100 in the farther half a table knows 20, of 50 in the next quarter 20, and so on.
+        let part = f64::from(known) / f64::from(all);
+        assert!((part - 0.43).abs() < 0.05, "{part}");
     }
 
     #[test]

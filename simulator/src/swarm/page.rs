@@ -3,10 +3,12 @@
 //! Not here: how lines are drawn (`chart`), the same in numbers for scripts (`report`).
 
 mod chart;
+mod map;
 
 use super::report::Report;
-use super::tally::{Tally, quantile};
+use super::tally::{STEPS, Tally, quantile, step_ms};
 use chart::{Bars, HALF, Line, Lines, WHOLE};
+use map::{Spot, map};
 
 const STYLE: &str = "
 :root { color-scheme: light dark; --ink: #1b2430; --soft: #5b6776; --rule: #d8dee6; --paper: #fbfcfd; --card: #fff }
@@ -27,7 +29,7 @@ table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nu
 th { font-weight: 500; color: var(--soft) } td, th { padding: 5px 12px 5px 0; border-top: 1px solid var(--rule) }
 tr:first-child th, tr:first-child td { border-top: 0 } td, th { text-align: right } td:first-child, th:first-child { text-align: left }
 svg { width: 100%; height: auto; display: block } svg text { fill: var(--soft); font: 12px system-ui, sans-serif }
-svg .axis { stroke: var(--rule); stroke-width: 1 } .bad { color: #c0392b; font-weight: 600 }
+svg .halo { paint-order: stroke; stroke: var(--card); stroke-width: 4px; fill: var(--ink) } svg .axis { stroke: var(--rule); stroke-width: 1 } .bad { color: #c0392b; font-weight: 600 }
 code { font: 13px ui-monospace, monospace; word-break: break-all }
 pre { font: 13px/1.45 ui-monospace, monospace; margin: 0; white-space: pre-wrap }
 ";
@@ -64,7 +66,18 @@ pub fn page(name: &str, plan: &str, report: &Report, tally: &Tally) -> String {
     add("<section><h2>Reached, by region</h2>");
     let across = "ms since publication";
     add(&Lines::new(across, WHOLE).draw(&reached, true));
-    add("</section><div class=\"pair\"><section><h2>Reached, message by message</h2>");
+    add("</section>");
+    if tally.flows.iter().any(|bytes| *bytes > 0) {
+        add("<section><h2>What flowed between regions</h2>");
+        add(&flows(report, tally));
+        add("</section>");
+    }
+    if tally.courses.len() > FEW_MESSAGES {
+        add("<section><h2>Message after message: ms until half have it, and 99 %</h2>");
+        add(&courses(tally));
+        add("</section>");
+    }
+    add("<div class=\"pair\"><section><h2>Reached, message by message</h2>");
     add(&Lines::new(across, HALF).draw(&each, false));
     add("</section><section><h2>Links in the mesh, at all heartbeats</h2>");
     let degrees = report.degrees.iter().enumerate();
@@ -95,6 +108,11 @@ pub fn page(name: &str, plan: &str, report: &Report, tally: &Tally) -> String {
         add(&beside(report));
         add("</section>");
     }
+    if let Some(coming) = coming_and_going(report) {
+        add("<section><h2>Coming, going and falling silent</h2>");
+        add(&coming);
+        add("</section>");
+    }
     add("<section><h2>By region</h2>");
     add(&by_region(report));
     add(&format!(
@@ -103,6 +121,33 @@ pub fn page(name: &str, plan: &str, report: &Report, tally: &Tally) -> String {
     ));
     add("</main></html>\n");
     page
+}
+
+/// With more messages than this, how they fared one after the other is worth a chart.
+const FEW_MESSAGES: usize = 12;
+
+fn flows(report: &Report, tally: &Tally) -> String {
+    let names = report.region_names.iter().zip(&tally.delays);
+    let spots: Vec<Spot<'_>> = names
+        .map(|(name, delays)| Spot {
+            name,
+            deliveries: delays.iter().sum(),
+        })
+        .collect();
+    map(&spots, &tally.flows)
+}
+
+fn courses(tally: &Tally) -> String {
+    let within = |part: f64| {
+        let course =
+            |steps: &[u32; STEPS]| quantile(steps, part).map_or(0.0, |step| step_ms(step as usize));
+        tally.courses.iter().map(course).collect::<Vec<f64>>()
+    };
+    let (half, most) = (within(0.5), within(0.99));
+    let top = most.iter().copied().fold(0.0, f64::max);
+    let lines = [Line::through("half", half), Line::through("99 %", most)];
+    let across = "messages, in the order of publication";
+    Lines::new(across, WHOLE).up_to(top).draw(&lines, true)
 }
 
 fn facts(report: &Report) -> String {
@@ -130,6 +175,41 @@ fn facts(report: &Report) -> String {
         format!("<div class=\"fact\"><b>{value}</b><span>{what}</span></div>")
     });
     format!("<div class=\"facts\">{}</div>", facts.concat())
+}
+
+/// What came of churn, partitions, losses and silence, if there were any.
+fn coming_and_going(report: &Report) -> Option<String> {
+    let [again, cut] = report.lost;
+    let counts = [
+        ("departures", report.departures),
+        ("things lost and sent again", again),
+        ("things lost between regions that were cut off", cut),
+        (
+            "messages never published, since whoever was to was away",
+            report.unsaid,
+        ),
+        (
+            "times a mesh peer was put out for its silence",
+            report.silenced,
+        ),
+    ];
+    if counts.iter().all(|(_, count)| *count == 0) && report.settled.is_none() {
+        return None;
+    }
+    let row = |what: &str, value: String| format!("<tr><td>{what}</td><td>{value}</td></tr>");
+    let mut rows: Vec<String> = counts
+        .iter()
+        .map(|(what, count)| row(what, grouped(*count)))
+        .collect();
+    rows.push(row(
+        "of all deliveries, those to agents that had been away",
+        format!("{:.2} %", report.late * 100.0),
+    ));
+    if let Some(settled) = report.settled {
+        let what = "of what those who are here at the end should have, they have";
+        rows.push(row(what, format!("{:.4} %", settled * 100.0)));
+    }
+    Some(format!("<table>{}</table>", rows.concat()))
 }
 
 fn traffic(report: &Report) -> String {

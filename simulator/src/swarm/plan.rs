@@ -10,7 +10,7 @@ use super::event::{AGENTS_MAX, MESSAGES_MAX, SLOTS_MAX};
 use super::geography::{Matrix, ReadMatrix, read_matrix};
 use super::graph::Shape;
 use crate::keys;
-pub use parts::{Adversary, Dht, Latency, MeshPlan, Workload};
+pub use parts::{Adversary, ChurnPlan, Dht, Latency, MeshPlan, Partition, Workload};
 use parts::{say_span, span};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -20,10 +20,12 @@ pub const MATRICES: [(&str, &str); 1] =
     [("cloud8", include_str!("../../plans/matrices/cloud8.csv"))];
 
 /// The plans of swarms that come with the simulator: name and text.
-pub const SHIPPED: [(&str, &str); 3] = [
+pub const SHIPPED: [(&str, &str); 5] = [
     ("million", include_str!("../../plans/million.toml")),
     ("planet", include_str!("../../plans/planet.toml")),
     ("bridges", include_str!("../../plans/bridges.toml")),
+    ("churn", include_str!("../../plans/churn.toml")),
+    ("sybil", include_str!("../../plans/sybil.toml")),
 ];
 
 /// How much is kept of each agent.
@@ -65,6 +67,10 @@ pub struct Plan {
     pub mesh: MeshPlan,
     /// Lookups in the directory of all agents.
     pub dht: Dht,
+    /// Agents that come and go.
+    pub churn: ChurnPlan,
+    /// When regions are cut off.
+    pub partition: Vec<Partition>,
     /// Agents that do harm.
     pub adversary: Adversary,
     /// The part of those that may have a message which must have it in the end.
@@ -86,6 +92,8 @@ impl Default for Plan {
             latency: Latency::default(),
             mesh: MeshPlan::default(),
             dht: Dht::default(),
+            churn: ChurnPlan::default(),
+            partition: Vec::new(),
             adversary: Adversary::default(),
             reach: 0.999,
             workload: vec![Workload::default()],
@@ -120,7 +128,7 @@ pub enum ParseSwarm {
     },
 }
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 15] = [
     "about",
     "tier",
     "agents",
@@ -130,23 +138,33 @@ const KEYS: [&str; 13] = [
     "latency",
     "mesh",
     "dht",
+    "churn",
+    "partition",
     "adversary",
     "reach",
     "workload",
     "quantum",
 ];
-const LATENCY: [&str; 5] = ["matrix", "shares", "jitter", "processing", "loss"];
-const MESH: [&str; 7] = [
+const LATENCY: [&str; 6] = ["matrix", "shares", "jitter", "processing", "loss", "uplink"];
+const MESH: [&str; 13] = [
     "degree",
     "low",
     "high",
+    "outbound",
     "lazy",
     "heartbeat",
+    "linking",
+    "memory",
+    "sync",
+    "flood",
+    "scores",
     "validate",
     "dont_want",
 ];
-const DHT: [&str; 5] = ["lookups", "k", "alpha", "stale", "timeout"];
-const ADVERSARY: [&str; 2] = ["censors", "violators"];
+const DHT: [&str; 6] = ["lookups", "k", "alpha", "stalled", "stale", "timeout"];
+const CHURN: [&str; 5] = ["session", "away", "spread", "crashes", "notice"];
+const PARTITION: [&str; 3] = ["regions", "from", "lasts"];
+const ADVERSARY: [&str; 3] = ["censors", "from", "violators"];
 const WORKLOAD: [&str; 6] = ["topic", "law", "count", "rate", "from", "bytes"];
 
 impl Plan {
@@ -167,6 +185,7 @@ impl Plan {
             ("latency", &LATENCY[..]),
             ("mesh", &MESH[..]),
             ("dht", &DHT[..]),
+            ("churn", &CHURN[..]),
             ("adversary", &ADVERSARY[..]),
         ];
         for (key, keys) in parts {
@@ -174,13 +193,15 @@ impl Plan {
                 known(part, keys)?;
             }
         }
-        let workloads = table.get("workload").and_then(toml::Value::as_array);
-        for workload in workloads
-            .into_iter()
-            .flatten()
-            .filter_map(toml::Value::as_table)
-        {
-            known(workload, &WORKLOAD)?;
+        for (key, keys) in [("workload", &WORKLOAD[..]), ("partition", &PARTITION[..])] {
+            let parts = table.get(key).and_then(toml::Value::as_array);
+            for part in parts
+                .into_iter()
+                .flatten()
+                .filter_map(toml::Value::as_table)
+            {
+                known(part, keys)?;
+            }
         }
         let plan: Self = table.try_into()?;
         plan.check()?;
@@ -225,6 +246,41 @@ impl Plan {
         }
         if !(mesh.low <= mesh.degree && mesh.degree <= mesh.high) || mesh.low == 0 {
             return fail("mesh", "0 < low <= degree <= high".to_owned());
+        }
+        let churns = self.churn.session > Duration::ZERO;
+        if churns
+            && (mesh.heartbeat.is_zero() || self.churn.away.is_zero() || self.churn.spread == 0)
+        {
+            let why =
+                "agents come back after `away`, by a `spread` above 0, and heartbeats mend meshes";
+            return fail("churn", why.to_owned());
+        }
+        if self.tier != Tier::Compact && (churns || !self.partition.is_empty()) {
+            return fail(
+                "churn",
+                "only the compact tier has churn and partitions".to_owned(),
+            );
+        }
+        for partition in &self.partition {
+            if let Some(name) = partition
+                .regions
+                .iter()
+                .find(|name| !names.iter().any(|r| is_in(r, name)))
+            {
+                return fail("partition", format!("no region is called `{name}`"));
+            }
+        }
+        if self.adversary.censors > 999_999 {
+            return fail(
+                "adversary",
+                "`censors` leaves somebody: below 1000000".to_owned(),
+            );
+        }
+        if mesh.scores && mesh.heartbeat.is_zero() {
+            return fail("mesh", "`scores` are looked at in heartbeats".to_owned());
+        }
+        if mesh.linking > Duration::from_secs(3_600) {
+            return fail("mesh", "`linking` is up to an hour".to_owned());
         }
         if self.quantum.as_micros() == 0 || self.quantum > Duration::from_secs(1) {
             return fail("quantum", "above 0 and up to a second".to_owned());
@@ -291,6 +347,12 @@ fn known(table: &toml::Table, keys: &[&'static str]) -> Result<(), ParseSwarm> {
         Some((key, nearest)) => Err(ParseSwarm::UnknownKey { key, nearest }),
         None => Ok(()),
     }
+}
+
+/// Whether a region is the one that is named, or inside it.
+pub(super) fn is_in(region: &str, name: &str) -> bool {
+    let rest = region.strip_prefix(name);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 #[cfg(test)]

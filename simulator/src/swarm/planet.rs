@@ -253,7 +253,7 @@ fn spread(
                 + geography.processing_of(drawn) as u32;
             let up = scaled(drawn << 32, quantum);
             let quanta = ((takes + up) / quantum).clamp(1, 255) as u8;
-            tally.send(Kind::Copy, home != region, message.bytes);
+            tally.send(Kind::Copy, (home, region), message.bytes);
             sent += 1;
             // What would come after the last quantum is noted at it, and then found to be too late.
             batch.push(packed(peer, now.saturating_sub(quanta).max(1)));

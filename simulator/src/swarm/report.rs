@@ -49,6 +49,20 @@ pub struct Report {
     pub bytes_per_agent: Option<f64>,
     /// The part of those that may have a message which had it in the end.
     pub reached: f64,
+    /// Where agents come and go or are cut off: of what those who have been here for a while are to have
+    /// at the end, the part that they have. It, and not `reached`, must be as much as the plan asks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settled: Option<f64>,
+    /// First arrivals at agents that had been away, as a part of all; they have no delays.
+    pub late: f64,
+    /// Departures.
+    pub departures: u64,
+    /// Things lost: sent again, and for ever since regions were cut off.
+    pub lost: [u64; 2],
+    /// Peers put out of a mesh for their silence.
+    pub silenced: u64,
+    /// Messages not published, since whoever was to was away.
+    pub unsaid: u64,
     /// From a message's publication to half of those who had it, all messages together.
     pub p50_ms: Option<u64>,
     /// The same, to 99 in 100.
@@ -127,7 +141,9 @@ impl Report {
         let two = |delays: &[u64]| [0.5, 0.99].map(|part| quantile(delays, part));
         let sent = KINDS.iter().filter(|(_, kind)| *kind != Kind::Timer);
         let wan: u64 = tally.sent.iter().map(|[_, abroad]| abroad.bytes).sum();
-        let reached = firsts as f64 / outcome.reachable.max(1) as f64;
+        let all = firsts + tally.late;
+        let reached = all as f64 / outcome.reachable.max(1) as f64;
+        let settled = (tally.due > 0).then(|| 1.0 - tally.lacking as f64 / tally.due as f64);
         let [p50_ms, p99_ms] = two(&delays);
         let mut violations = Vec::new();
         if tally.accepted > 0 {
@@ -136,9 +152,10 @@ impl Report {
                 tally.accepted
             ));
         }
-        if whole && reached < plan.reach {
+        let reaches = settled.unwrap_or(reached);
+        if whole && reaches < plan.reach {
             violations.push(format!(
-                "liveness: {reached:.6} of those who may were reached, not {}",
+                "liveness: {reaches:.6} of those who may were reached, not {}",
                 plan.reach
             ));
         }
@@ -165,6 +182,12 @@ impl Report {
                 .rss_bytes
                 .map(|bytes| bytes as f64 / plan.agents as f64),
             reached,
+            settled,
+            late: tally.late as f64 / all.max(1) as f64,
+            departures: tally.departures,
+            lost: [tally.lost, tally.cut],
+            silenced: tally.silenced,
+            unsaid: tally.unsaid.len() as u64,
             p50_ms,
             p99_ms,
             regions: names

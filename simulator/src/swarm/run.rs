@@ -9,11 +9,13 @@ use super::draw::{Draws, Purpose};
 use super::engine::epoch::Owners;
 use super::engine::{Clockwork, Ran};
 use super::geography::Geography;
-use super::gossip::{FRAME_BYTES, Gossip, Mesh, Message, Shard};
+use super::gossip::churn::{Churn, Cut};
+use super::gossip::{self, FRAME_BYTES, Gossip, Mesh, Message, Shard};
 use super::graph::Graph;
 use super::kademlia::{Kademlia, Lookups, Settings};
-use super::plan::{ParseSwarm, Plan, Workload};
+use super::plan::{ChurnPlan, ParseSwarm, Partition, Plan, Workload, is_in};
 use super::planet::{Planet, QUANTA, Said};
+use super::sessions::Spans;
 use super::tally::Tally;
 use crate::parallel::crew::{self, Crew, Progress, Watch};
 use crate::scenario::rule::Rule;
@@ -40,6 +42,8 @@ pub struct How {
     pub threads: usize,
     /// How many partitions each sorts an epoch into; chosen by size if 0.
     pub partitions: usize,
+    /// Whether first arrivals are written down one by one: for small runs.
+    pub records: bool,
 }
 
 /// What came of it.
@@ -52,9 +56,6 @@ pub struct Outcome {
     /// Of all that may have a message, all messages together, how many agents could be reached.
     pub reachable: u64,
 }
-
-/// A message is forgotten after this time.
-const MEMORY: Duration = Duration::from_secs(10);
 
 /// The state of a partition fits into half of a cache of the second level.
 const PARTITION_BYTES: usize = 512 * 1024;
@@ -75,9 +76,10 @@ pub struct Prepared {
 /// If the plan asks for what cannot be.
 pub fn prepare(plan: &Plan, seed: u64, how: How) -> Result<Prepared, ParseSwarm> {
     plan.check()?;
-    let model = model(plan, seed)?;
+    let mut model = model(plan, seed)?;
+    model.records = how.records;
     let least = micros(plan.latency.processing[0]);
-    let own = [model.mesh.validate, model.mesh.heartbeat];
+    let own = [model.mesh.validate, model.mesh.heartbeat, model.sync];
     let own = own.into_iter().filter(|delay| *delay > 0);
     let lookahead = own.fold(model.geography.shortest() + least, u64::min);
     let clockwork = Clockwork::new(lookahead, micros(plan.horizon));
@@ -113,6 +115,11 @@ pub fn run(plan: &Plan, seed: u64, how: How, watch: Watch<'_>) -> Result<Outcome
 }
 
 impl Prepared {
+    /// Who is where, linked to whom, and publishes what.
+    pub fn model(&self) -> &Gossip {
+        &self.model
+    }
+
     /// Lets it happen.
     pub fn run(mut self, watch: Watch<'_>) -> Outcome {
         let (model, clockwork) = (&self.model, self.clockwork);
@@ -126,12 +133,17 @@ impl Prepared {
         };
         let mut tally = Tally::new(model.geography.regions(), model.messages.len());
         shards.iter().for_each(|shard| tally.add(&shard.tally));
+        if model.churn.is_some() || !model.cuts.is_empty() {
+            for shard in &shards {
+                let (due, lacking) = model.lacking(shard, clockwork.horizon, &tally.unsaid);
+                tally.due += due;
+                tally.lacking += lacking;
+            }
+        }
         Outcome {
+            reachable: tally.audience,
             ran,
             tally,
-            reachable: (model.messages.iter())
-                .map(|message| crowd(&model.geography, message.allowed) - 1)
-                .sum(),
         }
     }
 }
@@ -216,6 +228,7 @@ pub fn lookups(plan: &Plan, seed: u64) -> Result<Option<Lookups>, ParseSwarm> {
     let settings = Settings {
         k: plan.dht.k,
         alpha: plan.dht.alpha,
+        stalled: plan.dht.stalled,
         stale: plan.dht.stale,
         timeout: micros(plan.dht.timeout),
     };
@@ -254,11 +267,13 @@ fn model(plan: &Plan, seed: u64) -> Result<Gossip, ParseSwarm> {
     let draws = Draws::new(seed);
     let geography = geography(plan, draws)?;
     let graph = Graph::new(plan.shape, plan.links, &geography, draws);
-    let messages = messages(plan, &geography, draws)?;
+    let honest = Honest::of(plan, &geography, draws);
+    let messages = messages(plan, &geography, &honest, draws)?;
+    let cuts = cuts(plan, &geography.names);
     let heartbeat = micros(plan.mesh.heartbeat);
     let most = match heartbeat {
         0 => messages.len(),
-        _ => abreast(&messages, micros(MEMORY) + 2 * heartbeat),
+        _ => abreast(&messages, micros(plan.mesh.memory) + 2 * heartbeat),
     };
     Ok(Gossip {
         graph,
@@ -269,33 +284,57 @@ fn model(plan: &Plan, seed: u64) -> Result<Gossip, ParseSwarm> {
             degree: plan.mesh.degree,
             low: plan.mesh.low,
             high: plan.mesh.high,
+            outbound: plan.mesh.outbound,
             lazy: plan.mesh.lazy,
             heartbeat,
+            flood: plan.mesh.flood,
+            scores: plan.mesh.scores,
+            linking: micros(plan.mesh.linking) as u32,
             validate: micros(plan.mesh.validate),
             dont_want: plan.mesh.dont_want,
         },
         messages,
-        words: most.div_ceil(64).max(1),
-        memory: micros(MEMORY),
+        words: most.div_ceil(64).next_power_of_two(),
+        memory: micros(plan.mesh.memory),
         loss: plan.latency.loss,
+        uplink: plan.latency.uplink,
+        churn: churn(&plan.churn),
+        cuts,
+        sync: micros(plan.mesh.sync),
         censors: plan.adversary.censors,
+        censors_from: micros(plan.adversary.from),
         violators: plan.adversary.violators,
+        records: false,
         draws,
     })
 }
 
 /// The messages of all workloads, in the order in which they are published.
-fn messages(plan: &Plan, geography: &Geography, draws: Draws) -> Result<Vec<Message>, ParseSwarm> {
+fn messages(
+    plan: &Plan,
+    geography: &Geography,
+    honest: &Honest,
+    draws: Draws,
+) -> Result<Vec<Message>, ParseSwarm> {
     let mut messages = Vec::new();
     for (topic, workload) in (0_u64..).zip(&plan.workload) {
         let (allowed, lawful) = law(workload, geography)?;
         let apart = 1_000_000.0 / workload.rate;
         for count in 0..workload.count {
             let about = topic << 32 | u64::from(count);
-            let bits = draws.bits(Purpose::Publish, about, 0);
+            let drawn = |number| {
+                let bits = draws.bits(Purpose::Publish, about, number);
+                someone(geography, allowed, bits) as u32
+            };
+            let mut drawn = (0..PUBLISHERS_TRIED).map(drawn);
+            let publisher = drawn.find(|agent| honest.has(*agent));
             messages.push(Message {
                 at: micros(workload.from) + (f64::from(count) * apart) as u64,
-                publisher: someone(geography, allowed, bits) as u32,
+                publisher: publisher.ok_or_else(|| ParseSwarm::Impossible {
+                    key: "adversary",
+                    why: format!("nobody honest was found to publish on `{}`", workload.topic),
+                })?,
+                audience: honest.count(allowed) - 1,
                 bytes: workload.bytes,
                 allowed,
                 lawful,
@@ -304,6 +343,73 @@ fn messages(plan: &Plan, geography: &Geography, draws: Draws) -> Result<Vec<Mess
     }
     messages.sort_by_key(|message| message.at);
     Ok(messages)
+}
+
+/// Draws until somebody honest is found: with one honest agent in a hundred, all but one in 10¹⁷ find one.
+const PUBLISHERS_TRIED: u64 = 4_096;
+
+/// Who publishes and is to be reached: all but the censors.
+struct Honest {
+    censors: u32,
+    draws: Draws,
+    /// How many, by region.
+    counts: Vec<u64>,
+}
+
+impl Honest {
+    fn of(plan: &Plan, geography: &Geography, draws: Draws) -> Self {
+        let mut honest = Self {
+            censors: plan.adversary.censors,
+            draws,
+            counts: Vec::new(),
+        };
+        let count = |pair: &[u64]| match honest.censors {
+            0 => pair[1] - pair[0],
+            _ => (pair[0]..pair[1])
+                .filter(|agent| honest.has(*agent as u32))
+                .count() as u64,
+        };
+        honest.counts = geography.bounds.windows(2).map(count).collect();
+        honest
+    }
+
+    fn has(&self, agent: u32) -> bool {
+        !gossip::is_one(self.draws, self.censors, Purpose::Censor, agent)
+    }
+
+    fn count(&self, allowed: u16) -> u64 {
+        let counts = (0..).zip(&self.counts);
+        let allowed = counts.filter(|(region, _)| allowed >> *region & 1 == 1);
+        allowed.map(|(_, count)| count).sum()
+    }
+}
+
+/// Agents that come and go, if the plan has any.
+fn churn(plan: &ChurnPlan) -> Option<Churn> {
+    let spans = |median: Duration| Spans {
+        median: micros(median),
+        spread: plan.spread,
+    };
+    (!plan.session.is_zero()).then(|| Churn {
+        session: spans(plan.session),
+        away: spans(plan.away),
+        crashes: plan.crashes,
+        notice: micros(plan.notice),
+    })
+}
+
+fn cuts(plan: &Plan, names: &[String]) -> Vec<Cut> {
+    let mask = |partition: &Partition| {
+        let named = |region: &str| partition.regions.iter().any(|name| is_in(region, name));
+        let bit = |(number, region): (usize, &String)| u16::from(named(region)) << number;
+        names.iter().enumerate().map(bit).sum()
+    };
+    let cut = |partition: &Partition| Cut {
+        regions: mask(partition),
+        from: micros(partition.from),
+        until: micros(partition.from + partition.lasts),
+    };
+    plan.partition.iter().map(cut).collect()
 }
 
 /// The regions that may have a workload's messages, as the product's policy has it and as the oracle.

@@ -5,6 +5,7 @@
 //! Not here: how it is told (`report`).
 
 use super::event::Kind;
+use super::gossip::Arrival;
 use serde::Serialize;
 
 /// Delays of so many milliseconds and more are counted as one.
@@ -12,6 +13,12 @@ pub const DELAYS: usize = 8_192;
 
 /// Messages whose own delays are kept, from the first on.
 pub const FOLLOWED: usize = 64;
+
+/// Messages whose course is kept: how many had it how soon, in steps that grow.
+pub const COURSES: usize = 4_096;
+
+/// Steps of a course: eight to a doubling, from a millisecond on.
+pub const STEPS: usize = 128;
 
 /// Most links of a mesh that are counted apart.
 pub const DEGREES: usize = 33;
@@ -23,13 +30,19 @@ pub struct Tally {
     pub delays: Vec<Vec<u64>>,
     /// First arrivals of the first messages, by delay.
     pub followed: Vec<Vec<u64>>,
+    /// First arrivals of more messages, by steps of delay.
+    pub courses: Vec<[u32; STEPS]>,
+    /// Bytes sent from each region to each other one, row by row.
+    pub flows: Vec<u64>,
     /// Arrivals of a message that the agent had.
     pub duplicates: u64,
     /// First arrivals because it was asked for.
     pub answered: u64,
     /// Things sent, and their bytes, by kind: inside a region and between regions.
     pub sent: [[Sent; 2]; 8],
-    /// Agents by links in the mesh, as they were at each heartbeat.
+    /// First arrivals one by one, where the run was asked to write them down.
+    pub arrivals: Vec<Arrival>,
+    /// Agents by links in the mesh, as they were at each heartbeat from the first message on.
     pub degrees: [u64; DEGREES],
     /// How often the law was asked.
     pub checked: u64,
@@ -41,6 +54,22 @@ pub struct Tally {
     pub accepted: u64,
     /// Things lost on the way, and sent again.
     pub lost: u64,
+    /// Things lost for ever, since their regions were cut off from each other.
+    pub cut: u64,
+    /// First arrivals at agents that were away when the message was published; no delays.
+    pub late: u64,
+    /// Agents that were to have the messages that were published.
+    pub audience: u64,
+    /// Messages due at the end to agents that had been here for a while, each for itself.
+    pub due: u64,
+    /// Of those, how many they lacked.
+    pub lacking: u64,
+    /// Messages that were not published, since whoever was to was away.
+    pub unsaid: Vec<u32>,
+    /// Departures.
+    pub departures: u64,
+    /// Peers put out of a mesh for their silence.
+    pub silenced: u64,
 }
 
 /// A number of things and their bytes.
@@ -58,15 +87,26 @@ impl Tally {
         Self {
             delays: vec![vec![0; DELAYS]; regions],
             followed: vec![vec![0; DELAYS]; messages.min(FOLLOWED)],
+            courses: vec![[0; STEPS]; messages.min(COURSES)],
+            flows: vec![0; regions * regions],
             duplicates: 0,
             answered: 0,
             sent: [[Sent::default(); 2]; 8],
+            arrivals: Vec::new(),
             degrees: [0; DEGREES],
             checked: 0,
             denied: 0,
             attempted: 0,
             accepted: 0,
             lost: 0,
+            cut: 0,
+            late: 0,
+            audience: 0,
+            due: 0,
+            lacking: 0,
+            unsaid: Vec::new(),
+            departures: 0,
+            silenced: 0,
         }
     }
 
@@ -84,14 +124,22 @@ impl Tally {
         if let Some(delays) = self.followed.get_mut(message as usize) {
             delays[delay] += count;
         }
+        if let Some(course) = self.courses.get_mut(message as usize) {
+            let sum = &mut course[step(micros / 1_000)];
+            *sum = sum.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
+        }
     }
 
-    /// Something was sent.
+    /// Something was sent from a region to a region.
     #[inline]
-    pub fn send(&mut self, kind: Kind, abroad: bool, bytes: u64) {
+    pub fn send(&mut self, kind: Kind, (home, region): (usize, usize), bytes: u64) {
+        let abroad = home != region;
         let sent = &mut self.sent[kind as usize][usize::from(abroad)];
         sent.count += 1;
         sent.bytes += bytes;
+        if abroad {
+            self.flows[home * self.delays.len() + region] += bytes;
+        }
     }
 
     /// Adds what another thread has counted.
@@ -106,6 +154,10 @@ impl Tally {
         for (ours, theirs) in self.followed.iter_mut().zip(&other.followed) {
             ours.iter_mut().zip(theirs).for_each(|(a, b)| *a += b);
         }
+        for (ours, theirs) in self.courses.iter_mut().zip(&other.courses) {
+            ours.iter_mut().zip(theirs).for_each(|(a, b)| *a += b);
+        }
+        sum(&mut self.flows, &other.flows);
         for (ours, theirs) in self.sent.iter_mut().zip(&other.sent) {
             for (a, b) in ours.iter_mut().zip(theirs) {
                 a.count += b.count;
@@ -116,6 +168,7 @@ impl Tally {
             .iter_mut()
             .zip(&other.degrees)
             .for_each(|(a, b)| *a += b);
+        self.arrivals.extend_from_slice(&other.arrivals);
         self.duplicates += other.duplicates;
         self.answered += other.answered;
         self.checked += other.checked;
@@ -123,6 +176,14 @@ impl Tally {
         self.attempted += other.attempted;
         self.accepted += other.accepted;
         self.lost += other.lost;
+        self.cut += other.cut;
+        self.late += other.late;
+        self.audience += other.audience;
+        self.due += other.due;
+        self.lacking += other.lacking;
+        self.unsaid.extend_from_slice(&other.unsaid);
+        self.departures += other.departures;
+        self.silenced += other.silenced;
     }
 
     /// First arrivals, all regions together, by delay.
@@ -140,6 +201,19 @@ impl Tally {
     pub fn firsts(&self) -> u64 {
         self.delays.iter().flatten().sum()
     }
+}
+
+/// The step of a delay in milliseconds.
+fn step(ms: u64) -> usize {
+    let doublings = (ms + 1).ilog2();
+    let eighth = ((ms + 1) << 3 >> doublings) & 7;
+    (doublings as usize * 8 + eighth as usize).min(STEPS - 1)
+}
+
+/// The least delay, in milliseconds, of a step.
+pub fn step_ms(step: usize) -> f64 {
+    let (doublings, eighth) = (step / 8, step % 8);
+    (1.0 + eighth as f64 / 8.0) * (1_u64 << doublings) as f64 - 1.0
 }
 
 /// The delay, in milliseconds, that `part` of 1 of all stay within; `None` if there are none.
@@ -174,7 +248,7 @@ mod tests {
         one.first(0, 0, 4_500);
         two.first(1, 0, 4_999);
         two.first(1, 9, 1 << 40);
-        two.send(Kind::Copy, true, 70);
+        two.send(Kind::Copy, (0, 1), 70);
         one.add(&two);
         assert_eq!((3, 1), (one.firsts(), one.all_delays()[DELAYS - 1]));
         assert_eq!((2, 2), (one.all_delays()[4], one.followed[0][4]));
@@ -185,5 +259,16 @@ mod tests {
             },
             one.sent[0][1]
         );
+        assert_eq!(vec![0, 70, 0, 0], one.flows);
+        assert_eq!(2, one.courses[0].iter().sum::<u32>());
+    }
+
+    #[test]
+    fn steps_rise_with_delays_and_are_an_eighth_of_a_doubling_wide() {
+        for ms in 0..20_000 {
+            let step = step(ms);
+            assert!(step_ms(step) <= ms as f64, "{ms}");
+            assert!(step_ms(step + 1) > ms as f64 || step == STEPS - 1, "{ms}");
+        }
     }
 }

@@ -9,6 +9,7 @@ mod compare;
 mod machine;
 mod storms;
 mod swarms;
+mod sweep;
 
 use anyhow::{Context as _, bail};
 use aquifer_simulator::scenario::plan::SHIPPED;
@@ -22,6 +23,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use swarms::{Found, RunSwarm};
+use sweep::{RunSweep, Sweep};
 
 /// Runs whole hives of real replicas on simulated disks and networks, from one seed.
 #[derive(Parser)]
@@ -101,6 +103,29 @@ enum Verb {
         /// A shipped plan, or a path
         plan: String,
     },
+    /// Run a plan of a swarm with one of its keys at some values
+    Sweep {
+        /// A shipped plan, or a path
+        plan: String,
+        /// The key, with dots: `mesh.degree`, `workload.0.bytes`
+        #[arg(long)]
+        key: String,
+        /// Its values
+        #[arg(long, value_delimiter = ',', required = true)]
+        values: Vec<String>,
+        /// How many seeds for each
+        #[arg(long, default_value_t = 3)]
+        seeds: u64,
+        /// How many agents, instead of what the plan says
+        #[arg(long)]
+        agents: Option<u64>,
+        /// How many threads
+        #[arg(long, default_value_t = 1)]
+        threads: usize,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Print what differs between two reports of swarms
     Compare {
         /// A folder that `run --out` wrote, or its summary.json
@@ -174,6 +199,7 @@ fn act(verb: Verb) -> anyhow::Result<Outcome> {
                         engine,
                         threads,
                         partitions,
+                        records: false,
                     };
                     return run_swarm(&found, seed, how, out.as_deref(), json);
                 }
@@ -230,6 +256,40 @@ fn act(verb: Verb) -> anyhow::Result<Outcome> {
                 "`{name}` is a storm: what it leaves out is drawn from the seed; `replay --trace` shows it"
             ))),
         },
+        Verb::Sweep {
+            plan,
+            key,
+            values,
+            seeds,
+            agents,
+            threads,
+            json,
+        } => {
+            let text = text(&plan)?;
+            if let AnyPlan::Storm(_) = read(&plan, &text)? {
+                bail!(Usage(format!("`{plan}` is a storm: all of it is drawn")));
+            }
+            let how = How {
+                threads,
+                ..How::default()
+            };
+            let what = Sweep {
+                name: &plan,
+                text: &text,
+                key: &key,
+                values: &values,
+                seeds,
+                agents,
+            };
+            let (text, verdict) = match sweep::sweep(&what, how, json) {
+                Err(why @ (RunSweep::Key(_) | RunSweep::Value { .. })) => {
+                    bail!(Usage(why.to_string()))
+                }
+                other => other?,
+            };
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            Ok(verdict)
+        }
         Verb::Compare { first, second } => {
             let text = compare::compare(&first, &second)?;
             let _ = std::io::stdout().write_all(text.as_bytes());

@@ -13,8 +13,9 @@ use aquifer_simulator::swarm::run::{How, lookups, planet, prepare};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 /// A plan of a swarm, as it was found.
 pub(crate) struct Found<'a> {
@@ -54,7 +55,9 @@ pub(crate) fn swarm(
             std::process::exit(130);
         }
     });
+    let said = Mutex::new(Instant::now());
     let watch = |progress: Progress| {
+        tell_log(&said, &progress, horizon);
         bar.set_position(progress.at / 1_000);
         bar.set_message(format!("{} events on their way", progress.held));
         !stop.load(Ordering::Relaxed)
@@ -86,6 +89,25 @@ pub(crate) fn swarm(
         )?;
     }
     Ok(report)
+}
+
+/// How often a log is told how far a run is.
+const LOG_EVERY: Duration = Duration::from_secs(60);
+
+/// Where nobody sees a bar, a line now and then.
+fn tell_log(said: &Mutex<Instant>, progress: &Progress, horizon: Duration) {
+    let Ok(mut said) = said.try_lock() else {
+        return;
+    };
+    if said.elapsed() < LOG_EVERY || std::io::stderr().is_terminal() {
+        return;
+    }
+    *said = Instant::now();
+    let (at, all) = (progress.at / 1_000, horizon.as_millis());
+    eprintln!(
+        "{at} of {all} ms simulated, {} events on their way",
+        progress.held
+    );
 }
 
 /// What the fitted law says, in text.
@@ -166,6 +188,27 @@ pub(crate) fn tell(report: &Report) -> String {
         report.duplicates_per_delivery,
         report.answered * 100.0
     ));
+    if let Some(settled) = report.settled {
+        say(format!(
+            "settled     who is here at the end has {:.4} % of what it should; {} departures, {:.2} % of deliveries to those who had been away",
+            settled * 100.0,
+            report.departures,
+            report.late * 100.0
+        ));
+    }
+    let [again, cut] = report.lost;
+    if again + cut + report.unsaid > 0 {
+        say(format!(
+            "lost        {again} sent again, {cut} between regions that were cut off, {} messages never published",
+            report.unsaid
+        ));
+    }
+    if report.silenced > 0 {
+        say(format!(
+            "silence     {} times a mesh peer was put out for it",
+            report.silenced
+        ));
+    }
     say(format!(
         "WAN         {:.2} B for each delivery",
         report.wan_bytes_per_delivery

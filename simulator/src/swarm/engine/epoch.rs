@@ -27,8 +27,9 @@ impl Owners {
         self.bounds.len() - 1
     }
 
+    /// Whose an agent is.
     #[inline]
-    fn of(&self, agent: u32) -> usize {
+    pub fn of(&self, agent: u32) -> usize {
         self.bounds[1..self.bounds.len() - 1]
             .iter()
             .filter(|bound| agent >= **bound)
@@ -203,32 +204,34 @@ impl Partitions {
 
     /// Takes the events of `epoch`. Returns in how many partitions they are.
     fn take(&mut self, ring: &mut Ring, epoch: u64) -> usize {
-        self.loaded.clear();
-        let loaded = &mut self.loaded;
-        ring.take(epoch, |events| {
-            loaded.extend(events.iter().map(|event| Event(*event)))
-        });
+        let count: usize = ring.next().map(<[u64]>::len).sum();
         let partitions = self.starts.len() - 1;
-        self.split = self.loaded.len() > FEW && partitions > 1;
+        self.split = count > FEW && partitions > 1;
         if !self.split {
-            return usize::from(!self.loaded.is_empty());
+            self.loaded.clear();
+            let events = ring.next().flatten().map(|event| Event(*event));
+            self.loaded.extend(events);
+            ring.pass(epoch);
+            return usize::from(count > 0);
         }
         let (first, log) = (self.first, self.agents_log);
         let part = |event: Event| ((event.agent() - first) >> log) as usize;
         self.starts.fill(0);
-        for event in &self.loaded {
-            self.starts[part(*event)] += 1;
+        for event in ring.next().flatten() {
+            self.starts[part(Event(*event))] += 1;
         }
         let mut sum = 0;
         for start in &mut self.starts {
             sum += std::mem::replace(start, sum);
         }
-        self.events.resize(self.loaded.len(), Event(0));
-        for event in &self.loaded {
-            let next = &mut self.starts[part(*event)];
-            self.events[*next as usize] = *event;
+        self.events.resize(count.max(self.events.len()), Event(0));
+        for event in ring.next().flatten() {
+            let event = Event(*event);
+            let next = &mut self.starts[part(event)];
+            self.events[*next as usize] = event;
             *next += 1;
         }
+        ring.pass(epoch);
         // Each start has moved on to the start of the next.
         self.starts.rotate_right(1);
         self.starts[0] = 0;

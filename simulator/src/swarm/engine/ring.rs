@@ -100,21 +100,31 @@ impl Ring {
         }
     }
 
-    /// Takes what `epoch` holds, chunk by chunk. Epochs are taken one after the other.
+    /// What the next epoch holds, chunk by chunk.
+    pub(super) fn next(&self) -> impl Iterator<Item = &[u64]> {
+        let bucket = self.first as usize % BUCKETS;
+        let tail = self.tails[bucket];
+        let full = self.full[bucket].iter().map(|chunk| (*chunk, CHUNK));
+        let last = (tail.chunk != u32::MAX).then_some((tail.chunk, tail.fill as usize));
+        full.chain(last).map(|(chunk, fill)| {
+            let from = chunk as usize % SLAB * CHUNK;
+            &self.slabs[chunk as usize / SLAB][from..from + fill]
+        })
+    }
+
+    /// Lets go of the next epoch: the one after it is the next.
     ///
     /// # Panics
-    /// If `epoch` is not the next.
-    pub(super) fn take(&mut self, epoch: u64, mut each: impl FnMut(&[u64])) {
+    /// If the next one is not `epoch`.
+    pub(super) fn pass(&mut self, epoch: u64) {
         assert_eq!(self.first, epoch, "epochs are taken in order");
         let bucket = epoch as usize % BUCKETS;
         let tail = std::mem::replace(&mut self.tails[bucket], NONE);
-        let full = self.full[bucket].drain(..).map(|chunk| (chunk, CHUNK));
-        let last = (tail.chunk != u32::MAX).then_some((tail.chunk, tail.fill as usize));
-        for (chunk, fill) in full.chain(last) {
-            let from = chunk as usize % SLAB * CHUNK;
-            each(&self.slabs[chunk as usize / SLAB][from..from + fill]);
-            self.held -= fill as u64;
-            self.free.push(chunk);
+        self.held -= (self.full[bucket].len() * CHUNK) as u64;
+        self.free.append(&mut self.full[bucket]);
+        if tail.chunk != u32::MAX {
+            self.held -= u64::from(tail.fill);
+            self.free.push(tail.chunk);
         }
         self.first += 1;
         let newest = self.first + BUCKETS as u64 - 1;
@@ -129,8 +139,8 @@ mod tests {
     use super::*;
 
     fn taken(ring: &mut Ring, epoch: u64) -> Vec<u64> {
-        let mut all = Vec::new();
-        ring.take(epoch, |events| all.extend_from_slice(events));
+        let all = ring.next().flatten().copied().collect();
+        ring.pass(epoch);
         all
     }
 

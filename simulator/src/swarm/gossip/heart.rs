@@ -4,30 +4,25 @@
 //! the messages of the last heartbeats to some of its other peers. A peer that was put out of the mesh
 //! is not taken in again for a minute or two, and answers a graft in that time with a prune.
 //!
-//! Not here: scores, which need a peer that does harm.
+//! Of scores there is what costs a peer its place: silence.
 
 use super::shard::{OFFERED, Slots};
 use super::{Event, Gossip, Out, Shard, Way, timer};
 use crate::swarm::draw::{Purpose, scaled};
 use crate::swarm::event::Kind;
 
+/// Links that an agent made itself: of a pair, the one that leads where its bijection maps.
+const OWN: u32 = 0x5555_5555;
+
+/// How long mesh peers are watched, in microseconds, and after how many arrivals in that time one that
+/// brought none of them is put out: the product's (`node/src/net/gossip/score.rs`).
+const PACE_SPAN: u64 = 10_000_000;
+const PACE_MIN: u32 = 60;
+
 /// Between two shifts of the links that may not come back, in microseconds.
 const BACKOFF: u64 = 60_000_000;
 
 impl Gossip {
-    /// Whether a link is in the mesh from the beginning; both its ends find the same. Heartbeats see to
-    /// the rest: they begin with the wanted number of links on the average. Without them each agent has
-    /// that number, for nobody would mend it: links come in pairs that both ends number alike but for
-    /// the last bit.
-    pub(super) fn begins_in_mesh(&self, agent: u32, slot: u8, peer: u32) -> bool {
-        if self.mesh.heartbeat == 0 {
-            return u32::from(slot) < self.mesh.degree / 2 * 2;
-        }
-        let (a, b) = (agent.min(peer).into(), agent.max(peer).into());
-        let drawn = self.draws.below(self.links.into(), Purpose::Graph, a, b);
-        drawn < self.mesh.degree
-    }
-
     pub(super) fn beats<O: Out>(&self, shard: &mut Shard, agent: u32, way: &mut Way<'_, O>) -> u64 {
         let beat = way.at / self.mesh.heartbeat;
         way.plan(agent, timer::HEARTBEAT, 0, self.mesh.heartbeat);
@@ -36,36 +31,67 @@ impl Gossip {
             let [this, _] = shard.backoff[place];
             shard.backoff[place] = [0, this];
         }
+        if self.mesh.scores && beat.is_multiple_of(PACE_SPAN.div_ceil(self.mesh.heartbeat)) {
+            self.drops_silent(shard, agent, way);
+        }
         let changed = self.mends(shard, agent, beat, way);
         let offered = self.announces(shard, agent, beat, way);
         let degree = shard.mesh(agent).count();
-        shard.tally.degrees[degree] += 1;
+        let counts = self.messages.first().is_none_or(|first| first.at <= way.at);
+        shard.tally.degrees[degree] += u64::from(counts);
         u64::from(changed) << 32 | offered << 8 | degree as u64
     }
 
-    /// Fills the mesh up, or cuts it down, to the wanted degree.
+    /// Fills the mesh up or cuts it down to the wanted degree, and sees to it that some of it are links
+    /// that the agent made itself: others cannot take those by coming first.
     fn mends<O: Out>(&self, shard: &mut Shard, agent: u32, beat: u64, way: &mut Way<'_, O>) -> u32 {
         let place = shard.place(agent);
         let mesh = shard.meshes[place];
         let degree = mesh.count_ones();
         let [this, before] = shard.backoff[place];
-        let (from, count, kind) = if degree < self.mesh.low {
-            let others = shard.linked(agent) & !mesh & !this & !before;
-            (others, self.mesh.degree - degree, Kind::Graft)
-        } else if degree > self.mesh.high {
-            (mesh, degree - self.mesh.degree, Kind::Prune)
-        } else {
-            return 0;
+        let outside = shard.linked(agent) & !mesh & !this & !before;
+        let (mut grafted, mut pruned) = (0, 0);
+        if degree < self.mesh.low {
+            grafted = self.pick(outside, self.mesh.degree - degree, agent, beat << 2);
+        } else if degree >= self.mesh.high {
+            let own = self.pick(mesh & OWN, self.mesh.outbound, agent, beat << 2 | 1);
+            let count = degree - self.mesh.degree;
+            pruned = self.pick(mesh & !own, count, agent, beat << 2);
+        }
+        let own = ((mesh | grafted) & OWN & !pruned).count_ones();
+        if (mesh | grafted).count_ones() >= self.mesh.low && own < self.mesh.outbound {
+            let from = outside & OWN & !grafted;
+            let needed = self.mesh.outbound - own;
+            grafted |= self.pick(from, needed, agent, beat << 2 | 2);
+        }
+        shard.meshes[place] = (mesh | grafted) & !pruned;
+        shard.backoff[place][0] |= pruned;
+        for (slots, kind) in [(grafted, Kind::Graft), (pruned, Kind::Prune)] {
+            for slot in Slots(slots) {
+                way.send(shard, agent, slot, kind, 0);
+            }
+        }
+        grafted | pruned
+    }
+
+    /// Puts those out of the mesh that were in it for a whole span and brought nothing, where there was
+    /// something to bring (P3 of GossipSub 1.1, as the product sets it).
+    fn drops_silent<O: Out>(&self, shard: &mut Shard, agent: u32, way: &mut Way<'_, O>) {
+        let place = shard.place(agent);
+        let mesh = shard.meshes[place];
+        let pace = &mut shard.pace[place];
+        let silent = match pace.heard >= PACE_MIN {
+            true => mesh & pace.stood & !pace.spoke,
+            false => 0,
         };
-        let picked = self.pick(from, count, agent, beat << 1);
-        shard.meshes[place] ^= picked;
-        if kind == Kind::Prune {
-            shard.backoff[place][0] |= picked;
+        pace.stood = mesh & !silent;
+        (pace.spoke, pace.heard) = (0, 0);
+        shard.meshes[place] &= !silent;
+        shard.backoff[place][0] |= silent;
+        shard.tally.silenced += u64::from(silent.count_ones());
+        for slot in Slots(silent) {
+            way.send(shard, agent, slot, Kind::Prune, 0);
         }
-        for slot in Slots(picked) {
-            way.send(shard, agent, slot, kind, 0);
-        }
-        picked
     }
 
     /// Names what it has had lately to some outside the mesh. How many messages that were.
@@ -79,7 +105,9 @@ impl Gossip {
         let ask_anew = beat.is_multiple_of(OFFERED as u64);
         let (oldest, newest) = self.alive(way.at);
         let others = shard.linked(agent) & !shard.meshes[shard.place(agent)];
-        let told = self.pick(others, self.mesh.lazy, agent, beat << 1 | 1);
+        // D_lazy, or a quarter of them (the specification's gossip factor).
+        let count = self.mesh.lazy.max(others.count_ones() / 4);
+        let told = self.pick(others, count, agent, beat << 2 | 3);
         let mut named = 0;
         for word in 0..self.words {
             let alive = alive_bits(word, self.words, oldest, newest);
@@ -100,7 +128,7 @@ impl Gossip {
     }
 
     /// The messages that are remembered: from the first up to but not including the second.
-    fn alive(&self, at: u64) -> (u32, u32) {
+    pub(super) fn alive(&self, at: u64) -> (u32, u32) {
         let until = self.messages.partition_point(|message| message.at <= at);
         let since = at.saturating_sub(self.memory);
         let from = self.messages[..until].partition_point(|message| message.at < since);
@@ -108,7 +136,7 @@ impl Gossip {
     }
 
     /// So many of the links in `from`, each as likely.
-    fn pick(&self, from: u32, count: u32, agent: u32, about: u64) -> u32 {
+    pub(super) fn pick(&self, from: u32, count: u32, agent: u32, about: u64) -> u32 {
         let (mut left, mut picked) = (from, 0);
         for number in 0..u64::from(count.min(from.count_ones())) {
             let drawn = self
@@ -129,7 +157,8 @@ impl Gossip {
         way: &mut Way<'_, O>,
     ) -> u64 {
         let (agent, message) = (event.agent(), event.message());
-        let wants = !shard.has(agent, message) && shard.wants(agent, message);
+        let fresh = way.at <= self.messages[message as usize].at + self.memory;
+        let wants = fresh && !shard.has(agent, message) && shard.wants(agent, message);
         if wants {
             way.send(shard, agent, event.slot(), Kind::IWant, message);
         }
@@ -142,7 +171,7 @@ impl Gossip {
         event: Event,
         way: &mut Way<'_, O>,
     ) -> u64 {
-        let tells = !self.is_one(self.censors, Purpose::Censor, event.agent());
+        let tells = !self.is_censor(event.agent(), way.at);
         let has = tells && shard.has(event.agent(), event.message());
         if has {
             way.send(
@@ -167,7 +196,8 @@ impl Gossip {
         let [this, before] = shard.backoff[place];
         let mesh = shard.meshes[place];
         let too_soon = (this | before) & link != 0;
-        if too_soon || (mesh & link == 0 && mesh.count_ones() >= self.mesh.high) {
+        let full = mesh.count_ones() >= self.mesh.high && link & OWN == 0;
+        if mesh & link == 0 && (too_soon || full) {
             shard.meshes[place] &= !link;
             shard.backoff[place][0] |= link;
             way.send(shard, agent, slot, Kind::Prune, 0);

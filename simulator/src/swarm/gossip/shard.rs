@@ -7,15 +7,16 @@
 //! Not here: what is done with it (`gossip`, `heart`).
 
 use super::Gossip;
+use super::churn::{AWAY, FRESH, moment};
 use crate::swarm::column::Column;
 use crate::swarm::event::Event;
-use crate::swarm::graph::Shape;
+use crate::swarm::graph::{Link, Shape};
 use crate::swarm::tally::Tally;
 use bytemuck::{Pod, Zeroable};
 use std::collections::BTreeMap;
 
-/// Heartbeats for which a message is offered (`history_gossip`).
-pub(super) const OFFERED: usize = 3;
+/// Heartbeats for which a message is offered (`history_gossip`): as many as the product's.
+pub(super) const OFFERED: usize = 4;
 
 const NO_LINK: u32 = u32::MAX;
 const REVERSE_BITS: u32 = 5;
@@ -25,6 +26,8 @@ pub struct Shard {
     first: u32,
     links_each: usize,
     words: usize,
+    /// Bits of all words, less one: a message's bit are these of its number.
+    bits: u32,
     links: Column<u32>,
     pub(super) meshes: Column<u32>,
     /// Links that were put out of the mesh in this minute and in the one before.
@@ -33,6 +36,13 @@ pub struct Shard {
     offered: Column<[u64; OFFERED]>,
     wanted: Column<u64>,
     judging: Column<Judging>,
+    /// Since when each is here, in milliseconds; empty if all are always.
+    pub(super) since: Column<u32>,
+    /// Links whose other end is away, as far as it was noticed.
+    pub(super) down: Column<u32>,
+    pub(super) pace: Column<Pace>,
+    /// Until when each is busy sending, in microseconds; empty if nobody ever is.
+    pub(super) uplink: Column<u64>,
     /// What an agent judges beside the first, by agent and message.
     more: BTreeMap<(u32, u32), u32>,
     /// Room to note agents that do not have a message.
@@ -41,8 +51,8 @@ pub struct Shard {
     pub tally: Tally,
 }
 
-/// A message that the application judges, and over which links it came or was said to be known; no
-/// message if that is none, for whoever has one has it over a link.
+/// A message that the application judges or has yet to get, and over which links it came or was said to
+/// be known; no message if that is none, for whoever has one has it over a link.
 #[derive(Clone, Copy, Default, Pod, Zeroable)]
 #[repr(C)]
 struct Judging {
@@ -50,23 +60,29 @@ struct Judging {
     known: u32,
 }
 
+/// What an agent heard over its links in this span.
+#[derive(Clone, Copy, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct Pace {
+    /// Links that brought something.
+    pub(super) spoke: u32,
+    /// Links that were in the mesh when the span began.
+    pub(super) stood: u32,
+    /// Arrivals.
+    pub(super) heard: u32,
+}
+
 impl Shard {
-    /// Agents from `first` up to but not including `until`, linked and in the meshes that a run begins
-    /// with.
+    /// Agents from `first` up to but not including `until`, linked; their meshes are empty.
     pub fn new(model: &Gossip, first: u32, until: u32) -> Self {
         let (count, each) = ((until - first) as usize, usize::from(model.links));
         let mut links = Column::<u32>::zeroed(count * each);
-        let mut meshes = Column::<u32>::zeroed(count);
         let mut found = Vec::new();
-        let rows = links.chunks_exact_mut(each).zip(meshes.iter_mut());
-        for (agent, (row, mesh)) in (first..until).zip(rows) {
+        for (agent, row) in (first..until).zip(links.chunks_exact_mut(each)) {
             model.graph.links(agent, &mut found);
-            for (slot, link) in found.iter().enumerate() {
-                row[slot] = NO_LINK;
-                if let Some(link) = link {
-                    row[slot] = link.peer << REVERSE_BITS | u32::from(link.reverse);
-                    *mesh |= u32::from(model.begins_in_mesh(agent, slot as u8, link.peer)) << slot;
-                }
+            for (place, link) in row.iter_mut().zip(&found) {
+                let joined = |link: &Link| link.peer << REVERSE_BITS | u32::from(link.reverse);
+                *place = link.as_ref().map_or(NO_LINK, joined);
             }
         }
         // Bridges that stand in announce too.
@@ -76,13 +92,18 @@ impl Shard {
             first,
             links_each: each,
             words,
+            bits: 64 * words as u32 - 1,
             links,
-            meshes,
+            meshes: Column::zeroed(count),
             backoff: Column::zeroed(beating),
             seen: Column::zeroed(count * words),
             offered: Column::zeroed(beating * words),
             wanted: Column::zeroed(beating * words),
             judging: Column::zeroed(count * usize::from(model.mesh.validate > 0)),
+            since: Column::zeroed(count * usize::from(model.churn.is_some())),
+            down: Column::zeroed(count * usize::from(model.churn.is_some())),
+            pace: Column::zeroed(count * usize::from(model.mesh.scores)),
+            uplink: Column::zeroed(count * usize::from(model.uplink > 0)),
             more: BTreeMap::new(),
             without: Vec::new(),
             tally: Tally::new(model.geography.regions(), model.messages.len()),
@@ -103,7 +124,9 @@ impl Shard {
     pub fn bytes(&self) -> usize {
         let small = self.links.bytes() + self.meshes.bytes() + self.backoff.bytes();
         let large = self.seen.bytes() + self.offered.bytes() + self.wanted.bytes();
-        small + large + self.judging.bytes()
+        let seldom =
+            self.since.bytes() + self.down.bytes() + self.pace.bytes() + self.uplink.bytes();
+        small + large + self.judging.bytes() + seldom
     }
 
     #[inline]
@@ -118,12 +141,37 @@ impl Shard {
         (link != NO_LINK).then_some((link >> REVERSE_BITS, reverse))
     }
 
-    /// Which links lead somewhere.
+    /// Whether an agent is away.
+    #[inline]
+    pub(super) fn is_away(&self, agent: u32) -> bool {
+        let since = self.since.get(self.place(agent));
+        since.is_some_and(|since| *since == AWAY)
+    }
+
+    /// Whether it was away at a time, or came back after it.
+    #[inline]
+    pub(super) fn came_after(&self, agent: u32, at: u64) -> bool {
+        let since = self.since.get(self.place(agent));
+        since.is_some_and(|since| since & !FRESH > moment(at))
+    }
+
+    /// Something came over a link.
+    #[inline]
+    pub(super) fn hears(&mut self, agent: u32, slot: u8) {
+        let place = self.place(agent);
+        if let Some(pace) = self.pace.get_mut(place) {
+            pace.spoke |= 1 << slot;
+            pace.heard += 1;
+        }
+    }
+
+    /// Which links lead to somebody who is here.
     pub(super) fn linked(&self, agent: u32) -> u32 {
+        let down = self.down.get(self.place(agent)).copied().unwrap_or(0);
         let first = self.place(agent) * self.links_each;
         let links = &self.links[first..first + self.links_each];
         let bit = |(slot, link): (usize, &u32)| u32::from(*link != NO_LINK) << slot;
-        links.iter().enumerate().map(bit).sum()
+        links.iter().enumerate().map(bit).sum::<u32>() & !down
     }
 
     /// The links in an agent's mesh.
@@ -134,8 +182,9 @@ impl Shard {
 
     #[inline]
     fn bit(&self, agent: u32, message: u32) -> (usize, u64) {
-        let bit = message as usize % (64 * self.words);
-        (self.place(agent) * self.words + bit / 64, 1 << (bit % 64))
+        let bit = message & self.bits;
+        let word = self.place(agent) * self.words + bit as usize / 64;
+        (word, 1 << (bit % 64))
     }
 
     /// Reads what these arrivals will need: whether the agents have the messages, and of those who do
@@ -194,15 +243,27 @@ impl Shard {
     /// The application judges a message that came over `slot`.
     #[inline]
     pub(super) fn waits(&mut self, agent: u32, message: u32, slot: u8) {
-        let known = self.more.remove(&(agent, message)).unwrap_or(0) | 1 << slot;
         let place = self.place(agent);
-        let first = &mut self.judging[place];
-        match first.known {
-            0 => *first = Judging { message, known },
-            _ => {
-                self.more.insert((agent, message), known);
-            }
+        let (first, known) = (&mut self.judging[place], 1 << slot);
+        if first.known == 0 || first.message == message {
+            let early = first.known | self.more.remove(&(agent, message)).unwrap_or(0);
+            *first = Judging {
+                message,
+                known: early | known,
+            };
+        } else {
+            *self.more.entry((agent, message)).or_insert(0) |= known;
         }
+    }
+
+    /// The peer at `slot` says that it has a message, before or after the agent has it. True if that
+    /// may still save a copy.
+    pub(super) fn is_unwanted_by(&mut self, agent: u32, message: u32, slot: u8) -> bool {
+        let early = !self.judging.is_empty() && !self.has(agent, message);
+        if early {
+            self.waits(agent, message, slot);
+        }
+        early || self.is_known_to(agent, message, slot)
     }
 
     /// The peer at `slot` has a message, which the agent may be about to send it. True if it was.

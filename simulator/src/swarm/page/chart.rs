@@ -17,13 +17,21 @@ const COLOURS: [&str; 8] = [
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7f7f7f",
 ];
 
-/// A named line of points from 0 to 1.
+/// A named line of points, from 0 to 1 or to the top of its chart.
 pub(super) struct Line {
     name: String,
     points: Vec<f64>,
 }
 
 impl Line {
+    /// A line through these points.
+    pub(super) fn through(name: &str, points: Vec<f64>) -> Self {
+        Self {
+            name: name.to_owned(),
+            points,
+        }
+    }
+
     /// How many of all counts are at or below each of the first `until` places.
     pub(super) fn cumulative(name: &str, counts: &[u64], until: usize) -> Self {
         let all: u64 = counts.iter().sum();
@@ -43,11 +51,26 @@ impl Line {
 pub(super) struct Lines {
     across: &'static str,
     wide: f64,
+    top: f64,
 }
 
 impl Lines {
     pub(super) fn new(across: &'static str, wide: f64) -> Self {
-        Self { across, wide }
+        Self {
+            across,
+            wide,
+            top: 1.0,
+        }
+    }
+
+    /// One whose points go from 0 to `top`, or a little more to a round number.
+    pub(super) fn up_to(self, top: f64) -> Self {
+        // Four marks, each a round number from the one before.
+        let mark = step((top.max(1.0) * 2.0) as usize) as f64;
+        Self {
+            top: 4.0 * (top / 4.0 / mark).ceil().max(1.0) * mark,
+            ..self
+        }
     }
 
     /// All lines; with their names if there are few.
@@ -68,9 +91,14 @@ impl Lines {
             let _ = write!(
                 svg,
                 "<line class=\"axis\" x1=\"{LEFT}\" x2=\"{}\" y1=\"{at:.1}\" y2=\"{at:.1}\"/>\
-                 <text x=\"{left}\" y=\"{:.1}\" text-anchor=\"end\">{part}</text>",
+                 <text x=\"{left}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
                 self.wide - RIGHT,
-                at + 4.0
+                at + 4.0,
+                if self.top > 1.0 {
+                    (part * self.top).round()
+                } else {
+                    part
+                }
             );
         }
         // In half the room, half the marks.
@@ -93,7 +121,7 @@ impl Lines {
         for (line, colour) in lines.iter().zip(COLOURS.iter().cycle()) {
             let points = line.points.iter().enumerate();
             let points: String = points
-                .map(|(at, part)| format!("{:.1},{:.1} ", x(at as f64), y(*part)))
+                .map(|(at, part)| format!("{:.1},{:.1} ", x(at as f64), y(*part / self.top)))
                 .collect();
             let width = if named { 2.0 } else { 1.2 };
             let _ = write!(

@@ -19,6 +19,8 @@ pub struct Latency {
     pub processing: [Duration; 2],
     /// Of a million things sent, so many are lost and sent again.
     pub loss: u32,
+    /// What an agent can send in a second, in kilobits: one thing after the other; 0 for no limit.
+    pub uplink: u64,
 }
 
 impl Default for Latency {
@@ -29,6 +31,7 @@ impl Default for Latency {
             jitter: 37,
             processing: [Duration::from_micros(200), Duration::from_micros(1_200)],
             loss: 0,
+            uplink: 0,
         }
     }
 }
@@ -41,13 +44,28 @@ pub struct MeshPlan {
     pub degree: u32,
     /// Fewer are filled up (D_low).
     pub low: u32,
-    /// More are cut down (D_high).
+    /// From so many on they are cut down (D_high).
     pub high: u32,
-    /// To how many outside the mesh a heartbeat announces (D_lazy).
+    /// At least so many of them are links that the agent made itself (D_out).
+    pub outbound: u32,
+    /// To how many outside the mesh a heartbeat announces (D_lazy), or to a quarter of them.
     pub lazy: u32,
     /// Between two heartbeats; `0s` for none.
     #[serde(deserialize_with = "span", serialize_with = "say_span")]
     pub heartbeat: Duration,
+    /// How long an agent remembers a message, offers it to whoever asks and knows it again.
+    #[serde(deserialize_with = "span", serialize_with = "say_span")]
+    pub memory: Duration,
+    /// Between two times that an agent asks one of its peers for all that it missed; `0s` for never.
+    #[serde(deserialize_with = "span", serialize_with = "say_span")]
+    pub sync: Duration,
+    /// Whether a publisher sends to all its peers and not to its mesh alone (flood publishing).
+    pub flood: bool,
+    /// Whether mesh peers that bring nothing lose their place.
+    pub scores: bool,
+    /// Within what time, before all else, links are made.
+    #[serde(deserialize_with = "span", serialize_with = "say_span")]
+    pub linking: Duration,
     /// How long the application takes to judge a message.
     #[serde(deserialize_with = "span", serialize_with = "say_span")]
     pub validate: Duration,
@@ -61,8 +79,14 @@ impl Default for MeshPlan {
             degree: 8,
             low: 6,
             high: 12,
+            outbound: 2,
             lazy: 6,
             heartbeat: Duration::from_secs(1),
+            memory: Duration::from_secs(10),
+            sync: Duration::ZERO,
+            flood: false,
+            scores: false,
+            linking: Duration::from_secs(60),
             validate: Duration::ZERO,
             dont_want: 1_024,
         }
@@ -79,6 +103,8 @@ pub struct Dht {
     pub k: usize,
     /// Asked at a time.
     pub alpha: usize,
+    /// Asked at a time once that many answers in a row have brought nothing nearer.
+    pub stalled: usize,
     /// Of a million contacts, so many do not answer.
     pub stale: u32,
     /// How long they are waited for.
@@ -92,18 +118,67 @@ impl Default for Dht {
             lookups: 0,
             k: 20,
             alpha: 3,
+            stalled: 20,
             stale: 0,
             timeout: Duration::from_secs(5),
         }
     }
 }
 
+/// Agents that come and go.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ChurnPlan {
+    /// Half of all sessions are no longer; `0s` for agents that never leave.
+    #[serde(deserialize_with = "span", serialize_with = "say_span")]
+    pub session: Duration,
+    /// Half of all absences are no longer.
+    #[serde(deserialize_with = "span", serialize_with = "say_span")]
+    pub away: Duration,
+    /// Four in five are no longer than so many times that.
+    pub spread: u32,
+    /// Of a million departures, so many are crashes.
+    pub crashes: u32,
+    /// After how long a crash is noticed.
+    #[serde(deserialize_with = "span", serialize_with = "say_span")]
+    pub notice: Duration,
+}
+
+impl Default for ChurnPlan {
+    fn default() -> Self {
+        Self {
+            session: Duration::ZERO,
+            away: Duration::from_secs(1_800),
+            spread: 4,
+            crashes: 200_000,
+            notice: Duration::from_secs(20),
+        }
+    }
+}
+
+/// A time in which some regions are cut off from all others.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Partition {
+    /// The regions on one side, or what their names begin with.
+    pub regions: Vec<String>,
+    /// From when.
+    #[serde(deserialize_with = "span", serialize_with = "say_span")]
+    pub from: Duration,
+    /// For how long.
+    #[serde(deserialize_with = "span", serialize_with = "say_span")]
+    pub lasts: Duration,
+}
+
 /// Agents that do harm, drawn from all.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Adversary {
-    /// Of a million agents, so many pass on nothing but their own.
+    /// Of a million agents, so many pass on nothing.
     pub censors: u32,
+    /// From when on; until then they are like all others.
+    #[serde(deserialize_with = "span", serialize_with = "say_span")]
+    pub from: Duration,
     /// Of a million agents, so many send without asking the law.
     pub violators: u32,
 }
