@@ -21,6 +21,8 @@ mod directory;
 mod door;
 mod gated;
 mod gossip;
+#[cfg(feature = "live")]
+pub mod live;
 mod reach;
 mod report;
 mod scope;

@@ -11,7 +11,8 @@
 //!
 //! What runs Aquifer: [`fleet`] (real nodes in this process, on loopback), [`machine`] (a node in a
 //! process of its own, so that it can be killed and its system calls made to fail), [`crowd`] (many
-//! processes on loopback, and what they cost) and [`wan`] (real nodes in network namespaces, with an
+//! processes on loopback, and what they cost), [`live`] (bare meshes of real nodes beside what the
+//! simulator says of them) and [`wan`] (real nodes in network namespaces, with an
 //! emulated WAN between them).
 //!
 //! Nothing in the workspace depends on this package.
@@ -20,6 +21,7 @@ pub mod absences;
 pub mod advisories;
 pub mod crowd;
 pub mod fleet;
+pub mod live;
 pub mod machine;
 pub mod manifests;
 pub mod readable;

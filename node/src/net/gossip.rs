@@ -103,10 +103,18 @@ pub(super) fn behaviour(settings: &MeshSettings) -> io::Result<Gossip> {
     Ok(gossip)
 }
 
-/// The settings of a mesh, but for its filter and scores.
+/// The settings of a mesh, but for its filter and scores. libp2p speaks GossipSub 1.2 under its own
+/// protocol name only, so what has one of ours speaks 1.1: IDONTWANT is never sent.
 pub(super) fn config(protocol: String, key: [u8; 32]) -> io::Result<Config> {
-    ConfigBuilder::default()
+    settings(&mut ConfigBuilder::default(), key)
         .protocol_id_prefix(protocol)
+        .build()
+        .map_err(io::Error::other)
+}
+
+/// The same, but for the protocol's name.
+pub(super) fn settings(builder: &mut ConfigBuilder, key: [u8; 32]) -> &mut ConfigBuilder {
+    builder
         .validation_mode(ValidationMode::Anonymous)
         .validate_messages()
         .message_id_fn(move |message| {
@@ -125,8 +133,6 @@ pub(super) fn config(protocol: String, key: [u8; 32]) -> io::Result<Config> {
         .max_control_message_size(CONTROL_BYTES_MAX)
         .publish_queue_duration(QUEUE_PATIENCE)
         .forward_queue_duration(QUEUE_PATIENCE)
-        .build()
-        .map_err(io::Error::other)
 }
 
 /// The gossipsub topic of a shard: a keyed hash, so that it names nothing.
