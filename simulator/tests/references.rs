@@ -81,7 +81,7 @@ fn lookups(agents: u64, count: u64) -> Lookups {
     Kademlia::new(&geography, settings, draws).lookups(count)
 }
 
-/// An independent program with ideal tables (`simulator.md` §2.5): hops to the nearest and questions, at
+/// A program of ours that shares no code with this one, with ideal tables: hops to the nearest and questions, at
 /// 15,371 nodes, a million and a thousand million. RFM17 of ProbeLab: within four hops all of the closest
 /// are known to 95 % of lookups.
 #[test]

@@ -1,7 +1,7 @@
 //! Live meshes for the simulator to be measured by: many libp2p nodes in one process, with our settings.
 //!
 //! A [`Scene`] says who is linked to whom, how long the ways are and who says what when; [`play`] lets
-//! real swarms do it, over [`roads`] that only delay, and gives back what they [`Seen`]. Gossipsub, its
+//! real swarms do it, over `roads` that only delay, and gives back what they [`Seen`]. Gossipsub, its
 //! queues, yamux, Noise and the scheduler are the real ones. Left out of a node: admission and the gate
 //! (all are admitted), scores, the core.
 //!

@@ -1,6 +1,6 @@
 //! The score: how alike two spreads of the same messages are.
 //!
-//! The measures and what is asked of them: `simulator.md` §4.2, after the usual statistics of two
+//! The measures, and how far apart both may be: the usual statistics of two
 //! samples (Kolmogorov–Smirnov distance, total variation).
 
 use serde::Serialize;
