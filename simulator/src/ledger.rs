@@ -76,6 +76,9 @@ pub struct Ledger {
     pub disks_lost: BTreeSet<Index>,
     /// Topics that a node removed, as the law told it.
     pub withdrawn: BTreeSet<(Index, TopicId)>,
+    /// Records that a node was said to have while it was down, and had not: judged once it is up, for a law
+    /// that came in the beat in which it crashed may have taken them away, unheard.
+    pub owed: BTreeSet<(Index, TopicId, RecordId)>,
     /// Records that a disk changed, and in which topic.
     pub rotten: BTreeMap<(Index, RecordId), TopicId>,
     /// Texts that were to be written, answered or not, and to which topic.

@@ -38,7 +38,10 @@ pub(super) fn answered(
             || world.ledger.withdrawn.contains(&(holder, topic))
             || world.nodes[holder].site.traitor;
         let missing = ids.iter().find(|id| !world.nodes[holder].has(id));
-        if !excused && missing.is_some() {
+        let owes = missing.filter(|_| !excused && world.nodes[holder].replica.is_none());
+        if let Some(id) = owes {
+            world.ledger.owed.insert((holder, topic, *id));
+        } else if !excused && missing.is_some() {
             let what = format!("n{node} was told that it is durable there, and it is not");
             lost(world, topic, missing, holder, what);
         }
@@ -64,14 +67,18 @@ pub(super) fn restarted(world: &mut World, node: Index) {
         .ledger
         .written
         .iter()
-        .filter(|(_, w)| w.safe.contains(&node));
+        .filter(|(_, w)| w.safe.contains(&node))
+        .map(|(id, w)| (*id, w.topic));
+    let owed = world.ledger.owed.iter().filter(|(by, ..)| *by == node);
+    let owed = owed.map(|(_, topic, id)| (*id, *topic));
     let replica = world.nodes[node].replica.as_ref();
     let holds = |topic: &TopicId| replica.is_some_and(|r| r.may_hold(*topic).is_ok());
-    let missing = promised.map(|(id, w)| (*id, w.topic)).find(|(id, topic)| {
+    let missing = promised.chain(owed).find(|(id, topic)| {
         holds(topic)
             && !world.nodes[node].has(id)
             && !world.ledger.rotten.contains_key(&(node, *id))
     });
+    world.ledger.owed.retain(|(by, ..)| *by != node);
     if let Some((id, topic)) = missing {
         lost(
             world,
