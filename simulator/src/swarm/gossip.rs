@@ -316,8 +316,8 @@ impl Gossip {
         at >= self.censors_from && self.is_one(self.censors, Purpose::Censor, agent)
     }
 
-    /// Something happens to an agent that is away: nothing, but that its heart beats on and that what
-    /// it had to say it says once it is back.
+    /// Something happens to an agent that is away: nothing, but that its timers go on. What it was to
+    /// publish is never said, and counted.
     fn misses<O: Out>(&self, shard: &mut Shard, event: Event, way: &mut Way<'_, O>) -> u64 {
         let (agent, message) = (event.agent(), event.message());
         match (event.kind(), event.slot()) {
@@ -368,7 +368,7 @@ impl Gossip {
         }
         if counts {
             shard.tally.answered += u64::from(event.kind() == Kind::Answer);
-            self.delivered(shard, agent, message, way.at - about.at);
+            self.delivered(shard, (agent, region), message, way.at);
         }
         if self.mesh.validate == 0 {
             self.passes_on(shard, agent, message, (1 << slot, 0), way);
@@ -387,12 +387,13 @@ impl Gossip {
     }
 
     /// Counts a first arrival.
-    fn delivered(&self, shard: &mut Shard, agent: u32, message: u32, micros: u64) {
-        if shard.came_after(agent, self.messages[message as usize].at) {
+    fn delivered(&self, shard: &mut Shard, (agent, region): (u32, usize), message: u32, at: u64) {
+        let published = self.messages[message as usize].at;
+        if shard.came_after(agent, published) {
             shard.tally.late += 1;
             return;
         }
-        let region = self.geography.region(agent.into());
+        let micros = at - published;
         shard.tally.first(region, message, micros);
         if self.records {
             shard.tally.arrivals.push(Arrival {

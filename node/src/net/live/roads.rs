@@ -9,7 +9,7 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ use libp2p::futures::{AsyncRead, AsyncWrite};
 use libp2p::multiaddr::Protocol;
 use tokio::sync::mpsc;
 
-use super::ROOM;
+use super::{ROOM, lock};
 
 /// How long the way between two nodes is, if there is one: the same in both directions.
 pub(super) type Way = Box<dyn Fn(u32, u32) -> Option<Duration> + Send + Sync>;
@@ -103,10 +103,6 @@ impl Lags {
         });
         Self::STEP * (step.unwrap_or(0) as u32 + 1)
     }
-}
-
-fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
-    what.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Town {

@@ -35,9 +35,8 @@ impl Gossip {
         kind: Kind,
         way: &mut Way<'_, O>,
     ) {
-        let home = self.geography.region(agent.into());
         for region in 0..self.geography.regions() {
-            if region != home && self.has_bridges(region) {
+            if region != way.home && self.has_bridges(region) {
                 way.send(shard, agent, self.links + region as u8, kind, message);
             }
         }
