@@ -279,6 +279,16 @@ impl Observer {
                 ));
                 jobs.push(self.gone(key.topic, ids, view));
             }
+            Event::Outlawed { key, from, ids } => {
+                let (topic, writer) = (view.topic_name(key.topic), names::node(&key.writer));
+                warn!(target: "aquifer::log::outlawed", ?key, from);
+                seen.count("outlawed", "");
+                seen.trouble(format!(
+                    "a policy that arrived late forbids what node {writer} wrote in `{topic}`: {} records are out",
+                    ids.len()
+                ));
+                jobs.push(self.gone(key.topic, ids, view));
+            }
             Event::Withdrawn { topic, denial } => {
                 let name = view.topic_name(topic);
                 warn!(target: "aquifer::topic::withdrawn", topic = %name, %denial);

@@ -356,6 +356,16 @@ pub enum Event {
         /// The records cut off.
         ids: Vec<RecordId>,
     },
+    /// Records are out of the state: a policy that came to be known late leaves no law, past or present,
+    /// under which their writer might have written the first of them.
+    Outlawed {
+        /// The log.
+        key: LogKey,
+        /// From this seq on.
+        from: Seq,
+        /// The records that are out.
+        ids: Vec<RecordId>,
+    },
     /// All of a topic was removed: the law no longer lets this node hold it.
     Withdrawn {
         /// The topic.

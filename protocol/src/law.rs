@@ -37,6 +37,8 @@ pub struct Law {
     names: BTreeMap<TopicName, TopicId>,
     /// Records of the hive's topic that this node has and cannot read: what they said is unknown.
     damaged: BTreeSet<(LogKey, Seq)>,
+    /// Topics whose history turned out to be another than was known.
+    rewritten: BTreeSet<TopicId>,
     revision: u64,
 }
 
@@ -96,14 +98,14 @@ impl TopicLaw {
         }
     }
 
-    /// The same under the law of `epoch`, in force when a record was written. Writers are judged
-    /// by it, so that nodes which catch up later reach the same verdict.
-    pub fn label_at(&self, epoch: u64) -> Label<'_> {
-        let index = usize::try_from(epoch.saturating_sub(1)).unwrap_or(usize::MAX);
-        Label {
-            policy: self.versions.get(index).unwrap_or_else(|| self.policy()),
+    /// The same under each law that ever was in force, the latest first. A writer is judged by them
+    /// all (`replica/accept`).
+    pub fn labels(&self) -> impl Iterator<Item = Label<'_>> {
+        let label = |policy| Label {
+            policy,
             ..self.label()
-        }
+        };
+        self.versions.iter().rev().map(label)
     }
 }
 
@@ -138,6 +140,7 @@ impl Law {
             topics: BTreeMap::new(),
             names: BTreeMap::new(),
             damaged: BTreeSet::new(),
+            rewritten: BTreeSet::new(),
             revision: 0,
         }
     }
@@ -154,11 +157,6 @@ impl Law {
 
     /// The label of `topic`, if its law is known.
     pub fn label(&self, topic: TopicId) -> Result<Label<'_>, Denial> {
-        self.label_at(topic, None)
-    }
-
-    /// The label of `topic` under the law of `epoch`.
-    pub fn label_at(&self, topic: TopicId, epoch: Option<u64>) -> Result<Label<'_>, Denial> {
         if topic == self.hive_id {
             let (topic, policy) = (&self.hive_topic, &self.hive_policy);
             return Ok(Label {
@@ -174,7 +172,13 @@ impl Law {
                 records: self.damaged.len(),
             });
         }
-        Ok(epoch.map_or_else(|| law.label(), |epoch| law.label_at(epoch)))
+        Ok(law.label())
+    }
+
+    /// The label of `topic` under each law that was in force before the one that is, latest first.
+    pub fn former_labels(&self, topic: TopicId) -> impl Iterator<Item = Label<'_>> {
+        let law = self.topics.get(&topic).filter(|_| self.damaged.is_empty());
+        law.into_iter().flat_map(|law| law.labels().skip(1))
     }
 
     /// Whether every record of the hive's topic that this node has can be read. If not, every topic is
@@ -239,12 +243,20 @@ impl Law {
         self.certificates.insert(member.cap_hash(), member.clone());
     }
 
-    /// Learns a manifest from `record`. True if it is news.
+    /// The topics whose history was rewritten since this was asked last: a policy came to be known that
+    /// counts before others that were known already, or one is no more. What was judged by what was
+    /// known then is to be judged again.
+    pub fn take_rewritten(&mut self) -> BTreeSet<TopicId> {
+        core::mem::take(&mut self.rewritten)
+    }
+
+    /// Learns a manifest from `record`. Returns the topics whose law it changed, or `None` if it is
+    /// no news.
     pub fn learn_manifest(
         &mut self,
         record: &Record,
         manifest: &Manifest,
-    ) -> Result<bool, LearnRecord> {
+    ) -> Result<Option<Vec<TopicId>>, LearnRecord> {
         let member = manifest.member(&self.hive)?;
         if member.node() != record.header().writer {
             return Err(LearnRecord::NotOwn);
@@ -256,7 +268,7 @@ impl Law {
             .get(&member.node())
             .is_some_and(|known| (known.stamp, known.record) >= (stamp, record.id()))
         {
-            return Ok(false);
+            return Ok(None);
         }
         let node = member.node();
         self.members.insert(
@@ -269,8 +281,7 @@ impl Law {
             },
         );
         self.revision += 1;
-        self.refold(|law| law.governors.contains(&node));
-        Ok(true)
+        Ok(Some(self.refold(|law| law.governors.contains(&node))))
     }
 
     /// Learns a policy from `record`. Returns the topics whose law it changed.
@@ -370,16 +381,23 @@ impl Law {
         }
     }
 
-    fn refold(&mut self, concerns: impl Fn(&TopicLaw) -> bool) {
-        let names: Vec<_> = self
+    /// Folds those topics anew. Returns which of them stand under another law than before.
+    fn refold(&mut self, concerns: impl Fn(&TopicLaw) -> bool) -> Vec<TopicId> {
+        let concerned: Vec<TopicLaw> = self
             .topics
             .values()
             .filter(|law| concerns(law))
-            .map(|law| law.name.clone())
+            .cloned()
             .collect();
-        for name in names {
-            self.fold_topic(&name);
+        let mut changed = Vec::new();
+        for before in concerned {
+            let id = self.fold_topic(&before.name);
+            let same = |law: &TopicLaw| law.versions == before.versions && law.home == before.home;
+            if !self.topics.get(&id).is_some_and(same) {
+                changed.push(id);
+            }
         }
+        changed
     }
 
     /// The region in which the data of a policy by `founder` is at home.
@@ -455,7 +473,11 @@ impl Law {
                 home,
                 governors,
             };
-            self.topics.insert(id, law);
+            if let Some(before) = self.topics.insert(id, law)
+                && !self.topics[&id].versions.starts_with(&before.versions)
+            {
+                self.rewritten.insert(id);
+            }
         }
         id
     }

@@ -283,6 +283,7 @@ impl<S: Store> Replica<S> {
         if crate::mutant::planted(crate::mutant::Mutant::AckBeforeFsync) {
             return self.let_go_early();
         }
+        self.judge_again();
         self.store.flush()?;
         self.let_go();
         Ok(())

@@ -135,6 +135,14 @@ impl Ledger {
             .retain(|(at, _), of| *at != node || *of != topic);
     }
 
+    /// A node took a record out because no law lets its writer have written it.
+    pub fn outlaw(&mut self, node: Index, id: &RecordId) {
+        if let Some(written) = self.written.get_mut(id) {
+            written.safe.remove(&node);
+        }
+        self.rotten.remove(&(node, *id));
+    }
+
     /// A node's copy rots; `good` has one that is whole.
     pub fn rot(&mut self, node: Index, id: RecordId, topic: TopicId, good: Index) {
         self.rotten.insert((node, id), topic);

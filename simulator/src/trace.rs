@@ -14,6 +14,7 @@ pub fn name(event: &Event) -> &'static str {
         Event::Repaired { .. } => "repaired",
         Event::Erased { .. } => "erased",
         Event::Cut { .. } => "cut",
+        Event::Outlawed { .. } => "outlawed",
         Event::Withdrawn { .. } => "withdrawn",
         Event::Rejected { .. } => "rejected",
         Event::Denied { .. } => "denied",

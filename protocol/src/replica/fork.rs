@@ -1,14 +1,18 @@
-//! Fork: what becomes of a log whose writer signed two records at one place (I8).
+//! Fork: what becomes of a log whose writer signed two records at one place (I8), or that turns out
+//! to have been written against the law.
 //!
 //! Both headers are kept as proof, and the log is cut at the lowest proven fork, here and on every
 //! node that hears of it. What lies below stays; what lies above is out of every view. A writer that
 //! finds its own log cut (a restored disk, a cloned machine) writes its lost records anew.
+//!
+//! What the law forbids needs no proof but the law: every node that knows it cuts at the same place.
 
 use super::Replica;
 use crate::body::{Body, Kind};
+use crate::decide::Denial;
 use crate::event::Event;
 use crate::limits::LOGS_PER_TOPIC_MAX;
-use crate::log::{self, LogKey};
+use crate::log::{self, LogKey, LogState};
 use crate::record::{NO_RECORD, Record, RecordId, Seq};
 use crate::store::{Store, Table};
 use crate::time::Stamp;
@@ -52,12 +56,75 @@ impl<S: Store> Replica<S> {
         if state.fork.is_some_and(|lower| lower <= fork) {
             return;
         }
-        // What the log goes back to, by the word of the record after it: the record itself may be
-        // unreadable, and a tip that is not told would differ from everybody's for ever.
+        let proven = proof.one.header().prev;
+        let proven = (proven == proof.other.header().prev).then_some(proven);
+        let lost = self.shorten(key, &mut state, fork, proven);
+        state.fork = Some(fork);
+        let stored = StoredProof {
+            one: proof.one.envelope().to_vec().into(),
+            other: proof.other.envelope().to_vec().into(),
+        };
+        let bytes = minicbor::to_vec(stored).expect("a vector takes any encoding");
+        self.store
+            .put(Table::Proofs, state.number.to_be_bytes().to_vec(), bytes);
+        let ids = lost.iter().map(Record::id).collect();
+        self.event(Event::Cut { key, fork, ids });
+        self.is_cut(key, state, &lost);
+    }
+
+    /// What was judged by a history of the law that turned out to be another is judged again, once all
+    /// that the beat brought is known. Where no law that ever was lets a log's writer write some
+    /// record, the log ends before it, here as on every node that knows as much.
+    pub(super) fn judge_again(&mut self) {
+        if self.law.is_whole() {
+            for topic in self.law.take_rewritten() {
+                self.judge_topic_again(topic);
+            }
+        }
+    }
+
+    fn judge_topic_again(&mut self, topic: TopicId) {
+        let logs: Vec<(LogKey, LogState)> =
+            self.logs.of_topic(topic).map(|(k, s)| (*k, *s)).collect();
+        for (key, mut state) in logs {
+            let unlawful = (0..state.height).find(|seq| {
+                let place = log::record_key(state.number, *seq);
+                let bytes = self.store.get(Table::Records, &place);
+                let record = bytes.and_then(|b| log::read_stored(state.number, *seq, &b).ok());
+                record.is_some_and(|record| {
+                    let header = record.header();
+                    let member = self.law.certificate(&header.cap_hash);
+                    let denied = member.and_then(|member| self.may_write(header, member).err());
+                    // What is not known here for the moment is no verdict.
+                    denied.is_some_and(|why| {
+                        !matches!(
+                            why,
+                            Denial::UnknownTopic | Denial::LawDamaged { .. } | Denial::Epoch { .. }
+                        )
+                    })
+                })
+            });
+            if let Some(from) = unlawful {
+                let lost = self.shorten(key, &mut state, from, None);
+                let ids = lost.iter().map(Record::id).collect();
+                self.event(Event::Outlawed { key, from, ids });
+                self.is_cut(key, state, &lost);
+            }
+        }
+    }
+
+    /// Takes a log's records from `fork` on out of the store, and returns them. What the log goes back
+    /// to is told by the record after it, since the one before may be unreadable, and a tip that is not
+    /// told would differ from everybody's for ever; else it is what is `proven`.
+    fn shorten(
+        &mut self,
+        key: LogKey,
+        state: &mut LogState,
+        fork: Seq,
+        proven: Option<RecordId>,
+    ) -> Vec<Record> {
         let back_to = fork.checked_sub(1).map(|seq| {
-            let told = self.id_at(state, seq);
-            let proven = (proof.one.header().prev == proof.other.header().prev)
-                .then_some(proof.one.header().prev);
+            let told = self.id_at(*state, seq);
             told.or(proven).unwrap_or(NO_RECORD)
         });
         let lost: Vec<Record> = (fork..state.height)
@@ -90,25 +157,20 @@ impl<S: Store> Replica<S> {
                 .as_ref()
                 .map_or(Stamp::ZERO, |record| record.header().stamp);
         }
-        state.fork = Some(fork);
-        let stored = StoredProof {
-            one: proof.one.envelope().to_vec().into(),
-            other: proof.other.envelope().to_vec().into(),
-        };
-        let bytes = minicbor::to_vec(stored).expect("a vector takes any encoding");
-        self.store
-            .put(Table::Proofs, state.number.to_be_bytes().to_vec(), bytes);
+        lost
+    }
+
+    /// A log was shortened: tells others, and saves what was not for its writer to lose.
+    fn is_cut(&mut self, key: LogKey, state: LogState, lost: &[Record]) {
         self.logs.set(&mut self.store, key, state);
         self.summaries.remove(&key.topic);
         self.wanted.remove(&key);
         self.grows(key, key.writer, None);
-        let ids: Vec<RecordId> = lost.iter().map(Record::id).collect();
-        self.event(Event::Cut { key, fork, ids });
         if key.writer == self.keys.node() {
             self.doubted.clear();
-            self.write_anew(key, &lost);
+            self.write_anew(key, lost);
         }
-        self.erase_anew(&lost);
+        self.erase_anew(lost);
     }
 
     /// An erasure is never undone, whoever asked for it: its tombstone stays, and since its record is

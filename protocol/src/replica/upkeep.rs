@@ -388,6 +388,8 @@ impl<S: Store> Replica<S> {
                 let _ = self.law.learn_founding(&record, &founding);
             }
         }
+        // What lies here was judged when the law came, whatever the order it is read in now.
+        self.law.take_rewritten();
         Ok(())
     }
 }

@@ -97,6 +97,68 @@ fn what_two_founders_wrote_before_they_met_is_kept_where_both_allow_it() {
     assert_eq!(hive.texts(0, "notes").len(), 2);
 }
 
+/// A policy of a topic above, made before all else and heard of last, counts before what was written
+/// meanwhile: epochs mean other laws than they did. What some law lets its writer write stays, also
+/// where the one in force does not.
+#[test]
+fn what_any_law_allowed_stays_when_an_older_policy_turns_up() {
+    let mut hive = Hive::default();
+    let (far, us, eu) = (hive.adds("eu"), hive.adds("us"), hive.adds("eu"));
+    hive.founds(far, "org", within(&["eu"]));
+    hive.passes(SECOND);
+    hive.amends(far, "org", within(&["eu", "us"]));
+    hive.passes(SECOND);
+    hive.connects(us, eu);
+    hive.founds(us, "org/notes", Policy::open());
+    hive.remembers(us, "org/notes", "a canary");
+    hive.rounds(1);
+    hive.amends(far, "org", within(&["eu"]));
+    hive.connects(far, eu);
+    hive.rounds(2);
+    hive.agree("org/notes", &[far, eu]);
+    assert!(hive.texts(far, "org/notes").contains("a canary"));
+    assert_eq!(hive.logs(us, "org/notes"), [], "the law now excludes it");
+}
+
+/// Where no law ever let its writer write a record, it is out again on all who had it, and they agree
+/// with those who never took it.
+#[test]
+fn what_no_law_allowed_is_out_when_an_older_policy_turns_up() {
+    let mut hive = Hive::default();
+    let (far, us, eu) = (hive.adds("eu"), hive.adds("us"), hive.adds("eu"));
+    hive.founds(far, "org", within(&["eu"]));
+    hive.passes(SECOND);
+    hive.connects(us, eu);
+    hive.founds(us, "org/notes", Policy::open());
+    let id = hive.remembers(us, "org/notes", "a canary");
+    hive.remembers(eu, "org/notes", "lawful");
+    hive.rounds(1);
+    assert!(hive.text(eu, id).is_some());
+    hive.events(eu);
+    hive.connects(far, eu);
+    hive.rounds(2);
+    let outlawed =
+        |event: &Event| matches!(event, Event::Outlawed { from: 0, ids, .. } if *ids == [id]);
+    assert_eq!(
+        1,
+        hive.events(eu)
+            .iter()
+            .filter(|event| outlawed(event))
+            .count()
+    );
+    hive.agree("org/notes", &[far, eu]);
+    assert_eq!(
+        hive.texts(far, "org/notes"),
+        BTreeSet::from(["lawful".into()])
+    );
+    assert_eq!(hive.logs(us, "org/notes"), []);
+    hive.remembers(eu, "org/notes", "and on it goes");
+    hive.rounds(1);
+    hive.agree("org/notes", &[far, eu]);
+    hive.restarts(eu, |_| {});
+    hive.agree("org/notes", &[far, eu]);
+}
+
 #[test]
 fn a_law_that_narrows_takes_the_data_from_those_it_excludes() {
     let mut hive = Hive::of(&["eu", "us", "eu/fr"], "notes", within(&["eu", "us"]));

@@ -1,12 +1,12 @@
 //! I8, equivocation: a log of which two histories were seen is cut, everywhere at the same place;
-//! and no honest writer's log is ever cut.
+//! and no honest writer's log is ever cut, but where a law forbids what it wrote.
 //!
 //! Not here: that cuts agree at the end (`convergence`: a cut is part of where a log stands).
 
 use super::{Violation, convergence};
 use crate::engine::Index;
 use crate::world::World;
-use aquifer_protocol::{Event, LogKey, RecordId, Seq};
+use aquifer_protocol::{Event, LogKey, RecordId, Seq, TopicId};
 use std::collections::BTreeMap;
 
 /// What honest nodes have seen of every log.
@@ -41,8 +41,30 @@ pub(super) fn on_event(world: &mut World, node: Index, event: &Event) {
                 world.violate(Violation::Cut { node, what });
             }
         }
+        Event::Outlawed { key, from, .. } => {
+            let writer = world.numbers.get(&key.writer).copied();
+            if !writer.is_some_and(|writer| is_forbidden(world, key.topic, writer)) {
+                let what = format!(
+                    "no law forbids what n{writer:?} wrote to log {:x} from {from} on",
+                    key.log.0
+                );
+                world.violate(Violation::Cut { node, what });
+            }
+        }
         _ => {}
     }
+}
+
+/// Whether some law that was given to a topic, or to one above it, keeps a node from writing there.
+fn is_forbidden(world: &World, topic: TopicId, writer: Index) -> bool {
+    let region = world.nodes[writer].site.region.as_str();
+    let given = (0..).zip(&world.scenario.changes);
+    let mut given = given.filter(|(number, _)| world.ledger.governed.contains(number));
+    let name = world.names.get(&topic);
+    given.any(|(_, change)| {
+        let governs = name.is_some_and(|name| change.topic.covers(name));
+        governs && !change.rule.permits_writing(region)
+    })
 }
 
 pub(super) fn finish(world: &mut World) {

@@ -20,7 +20,7 @@ pub(super) fn on_event(world: &mut World, node: Index, event: &Event) {
                 world.violate(Violation::Twice { node, what });
             }
         }
-        Event::Cut { ids, .. } => ids.iter().for_each(|id| {
+        Event::Cut { ids, .. } | Event::Outlawed { ids, .. } => ids.iter().for_each(|id| {
             accepted.remove(id);
         }),
         Event::Withdrawn { topic, .. } => accepted.retain(|_, of| of != topic),

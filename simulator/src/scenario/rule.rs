@@ -150,17 +150,22 @@ impl Rule {
 
     /// The oracle: whether a node in `region` may have bodies under this rule.
     pub fn permits(&self, node: Index, region: &str) -> bool {
+        let reader = self
+            .readers
+            .as_ref()
+            .is_none_or(|readers| readers.contains(&node));
+        self.permits_writing(region) && reader
+    }
+
+    /// The oracle: whether anybody in `region` may write under this rule.
+    pub fn permits_writing(&self, region: &str) -> bool {
         let allowed = self
             .allowed
             .as_ref()
             .is_none_or(|all| all.iter().any(|root| covers(root, region)));
         let home = self.required.as_deref().unwrap_or(&self.home);
         let inside = !self.bound || top(home) == top(region);
-        let reader = self
-            .readers
-            .as_ref()
-            .is_none_or(|readers| readers.contains(&node));
-        allowed && inside && reader
+        allowed && inside
     }
 }
 

@@ -157,6 +157,7 @@ impl World {
     fn note(&mut self, node: Index, event: &Event) {
         match event {
             Event::Withdrawn { topic, .. } => self.ledger.withdraw(node, *topic),
+            Event::Outlawed { ids, .. } => ids.iter().for_each(|id| self.ledger.outlaw(node, id)),
             Event::Repaired { record, .. } => self.ledger.repaired(node, record.id()),
             _ => {}
         }
