@@ -10,14 +10,14 @@
 //!
 //! Not here: asking the law (`decide`), spreading it (`replica`).
 
-use crate::body::{Founding, Manifest};
+use crate::body::{Founding, Kind, Manifest};
 use crate::certificate::{Member, OpenChain};
-use crate::decide::{Denial, Label};
+use crate::decide::{Denial, Label, Op, Subject, decide};
 use crate::identity::{HiveId, NodeId};
 use crate::limits::TOPICS_MAX;
 use crate::log::LogKey;
 use crate::policy::Policy;
-use crate::record::{Record, RecordId, Seq};
+use crate::record::{Header, Record, RecordId, Seq};
 use crate::region::{Region, Regions};
 use crate::time::Stamp;
 use crate::topic::{TopicId, TopicName};
@@ -97,16 +97,6 @@ impl TopicLaw {
             home: self.home.as_ref(),
         }
     }
-
-    /// The same under each law that ever was in force, the latest first. A writer is judged by them
-    /// all (`replica/accept`).
-    pub fn labels(&self) -> impl Iterator<Item = Label<'_>> {
-        let label = |policy| Label {
-            policy,
-            ..self.label()
-        };
-        self.versions.iter().rev().map(label)
-    }
 }
 
 /// Why a record of the hive's topic teaches nothing.
@@ -175,10 +165,35 @@ impl Law {
         Ok(law.label())
     }
 
-    /// The label of `topic` under each law that was in force before the one that is, latest first.
-    pub fn former_labels(&self, topic: TopicId) -> impl Iterator<Item = Label<'_>> {
-        let law = self.topics.get(&topic).filter(|_| self.damaged.is_empty());
-        law.into_iter().flat_map(|law| law.labels().skip(1))
+    /// Whether a law that is or was in force lets `member` write this. By which of them it was written
+    /// nobody can tell: a policy that comes to be known late may count before others, and then a
+    /// header's epoch, which counts those that its writer knew, means another law to another node.
+    ///
+    /// # Errors
+    /// What the law in force has against it.
+    pub fn may_write(&self, header: &Header, member: &Member) -> Result<(), Denial> {
+        let at = header.stamp.time();
+        let under = |label: Label<'_>| {
+            decide(
+                Op::Publish,
+                label,
+                Subject { member, at },
+                header.policy_epoch,
+            )?;
+            let (len, max) = (header.body_len, label.policy.body_bytes_max);
+            if len > max && header.kind != Kind::ERASE {
+                let topic = label.topic.clone();
+                return Err(Denial::BodyLen { topic, len, max });
+            }
+            Ok(())
+        };
+        let label = self.label(header.topic)?;
+        under(label).or_else(|why| {
+            let law = self.topics.get(&header.topic);
+            let mut former = law.iter().flat_map(|law| law.versions.iter().rev().skip(1));
+            let lawful = former.any(|policy| under(Label { policy, ..label }).is_ok());
+            if lawful { Ok(()) } else { Err(why) }
+        })
     }
 
     /// Whether every record of the hive's topic that this node has can be read. If not, every topic is

@@ -21,7 +21,7 @@ use crate::view::View;
 use aquifer_crdt::memory::Fold;
 use aquifer_protocol::body::Body;
 use aquifer_protocol::time::Time;
-use aquifer_protocol::{Kind, NodeId, Op, Record, RecordId, Subject, TopicId, decide};
+use aquifer_protocol::{Kind, NodeId, Record, RecordId, TopicId};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -332,15 +332,7 @@ fn opened(view: &View, sought: &Sought, id: RecordId, carried: &Carried) -> Opti
         return None;
     }
     let member = view.law.certificate(&header.cap_hash)?;
-    let label = view
-        .law
-        .label_at(header.topic, Some(header.policy_epoch))
-        .ok()?;
-    let subject = Subject {
-        member,
-        at: header.stamp.time(),
-    };
-    let allowed = decide(Op::Publish, label, subject, header.policy_epoch).is_ok();
+    let allowed = view.law.may_write(header, member).is_ok();
     (allowed && member.node() == header.writer).then_some(record)
 }
 

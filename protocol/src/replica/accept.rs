@@ -7,12 +7,12 @@
 use super::Replica;
 use crate::body::{Body, Founding, Kind};
 use crate::certificate::Member;
-use crate::decide::{Denial, Label, Op, Subject, decide};
+use crate::decide::Denial;
 use crate::event::{Event, RejectRecord};
 use crate::identity::NodeId;
 use crate::limits::{FUTURE_MAX, LOGS_PER_TOPIC_MAX, PARKED_MAX};
 use crate::log::{self, LogKey, LogState};
-use crate::record::{Header, Record, RecordId};
+use crate::record::{Record, RecordId};
 use crate::store::{Store, Table};
 use crate::time::Stamp;
 use crate::topic::TopicId;
@@ -99,7 +99,8 @@ impl<S: Store> Replica<S> {
         if header.stamp < state.stamp {
             return Err(RejectRecord::Backwards);
         }
-        self.may_write(header, member)
+        self.law
+            .may_write(header, member)
             .map_err(RejectRecord::Denied)?;
         if let Some(Body::Founding(founding)) = &body {
             in_scope(member, founding)?;
@@ -108,35 +109,6 @@ impl<S: Store> Replica<S> {
             return Err(RejectRecord::Full);
         }
         Ok(body)
-    }
-
-    /// Whether some law that is or was in force let `member` write this. By which of them it was
-    /// written nobody can tell: a policy that comes to be known late may count before others, so that
-    /// the epoch in a header, which counts those its writer knew, means another law to another node.
-    pub(super) fn may_write(&self, header: &Header, member: &Member) -> Result<(), Denial> {
-        let subject = Subject {
-            member,
-            at: header.stamp.time(),
-        };
-        let under = |label: Label<'_>| {
-            decide(Op::Publish, label, subject, header.policy_epoch)?;
-            let (len, max) = (header.body_len, label.policy.body_bytes_max);
-            if len > max && header.kind != Kind::ERASE {
-                let topic = label.topic.clone();
-                return Err(Denial::BodyLen { topic, len, max });
-            }
-            Ok(())
-        };
-        let now = under(self.law.label(header.topic)?);
-        if now.is_err()
-            && self
-                .law
-                .former_labels(header.topic)
-                .any(|law| under(law).is_ok())
-        {
-            return Ok(());
-        }
-        now
     }
 
     /// A record below our height: the same again, a repair, or the proof of a fork.

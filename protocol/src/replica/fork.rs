@@ -94,7 +94,7 @@ impl<S: Store> Replica<S> {
                 record.is_some_and(|record| {
                     let header = record.header();
                     let member = self.law.certificate(&header.cap_hash);
-                    let denied = member.and_then(|member| self.may_write(header, member).err());
+                    let denied = member.and_then(|member| self.law.may_write(header, member).err());
                     // What is not known here for the moment is no verdict.
                     denied.is_some_and(|why| {
                         !matches!(
