@@ -15,7 +15,9 @@ mod bridges;
 pub mod churn;
 mod formation;
 mod heart;
+mod minded;
 mod shard;
+mod way;
 
 use super::draw::{Draws, Purpose, scaled};
 use super::engine::{Event, Model, Out};
@@ -26,6 +28,7 @@ use bridges::STAND_IN_AFTER;
 use churn::{Churn, Cut};
 pub use shard::Shard;
 use shard::Slots;
+use way::Way;
 
 /// A message of the run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,6 +37,8 @@ pub struct Message {
     pub at: u64,
     /// By whom.
     pub publisher: u32,
+    /// About which topic, by the number of its workload.
+    pub topic: u32,
     /// Its length, in bytes.
     pub bytes: u32,
     /// How many agents beside the publisher are to have it.
@@ -106,6 +111,8 @@ pub struct Gossip {
     pub censors_from: u64,
     /// Of a million agents, so many send without asking the law.
     pub violators: u32,
+    /// Whether every agent is a replica of the product.
+    pub minded: bool,
     /// Whether first arrivals are written down one by one.
     pub records: bool,
     /// All chance.
@@ -132,14 +139,11 @@ mod timer {
     pub(super) const COMES: u8 = 4;
     pub(super) const GOES: u8 = 5;
     pub(super) const SYNC: u8 = 6;
+    pub(super) const WAKE: u8 = 7;
 }
 
-/// What is sent again waits for a round trip and this.
-const RESEND_AFTER: u64 = 25_000;
-
-/// Bytes of what surrounds one thing sent, and of one id.
+/// Bytes of what surrounds one thing sent.
 pub(super) const FRAME_BYTES: u64 = 40;
-const ID_BYTES: u64 = 22;
 
 impl Model for Gossip {
     type Shard = Shard;
@@ -161,6 +165,7 @@ impl Model for Gossip {
         if self.churn.is_some() {
             shard.agents().for_each(|agent| self.enters(agent, out));
         }
+        self.introduces(shard, out);
         if self.sync > 0 {
             for agent in shard.agents() {
                 let at = self.draws.bits(Purpose::Sync, agent.into(), 0) % self.sync;
@@ -182,6 +187,11 @@ impl Model for Gossip {
             at,
             out,
         };
+        if event.kind() == Kind::Answer
+            && let Some(effect) = self.reads(shard, event, &mut way)
+        {
+            return effect;
+        }
         if shard.is_away(agent) {
             return self.misses(shard, event, &mut way);
         }
@@ -194,6 +204,7 @@ impl Model for Gossip {
                 timer::STAND_IN => self.stands_in(shard, agent, message, &mut way),
                 timer::GOES => self.goes(shard, agent, &mut way),
                 timer::COMES => self.comes(shard, agent, &mut way),
+                timer::WAKE => self.wakes(shard, agent, &mut way),
                 _ => self.syncs(shard, agent, &mut way),
             },
             Kind::IHave => self.offered(shard, event, &mut way),
@@ -202,91 +213,9 @@ impl Model for Gossip {
             Kind::IDontWant => u64::from(shard.is_unwanted_by(agent, message, slot)),
             Kind::Graft if message > 0 => self.greeted(shard, event, &mut way),
             Kind::Graft => self.grafted(shard, event, &mut way),
-            Kind::Prune if message > 0 => self.left(shard, event),
+            Kind::Prune if message > 0 => self.left(shard, event, &mut way),
             Kind::Prune => self.pruned(shard, event),
         }
-    }
-}
-
-/// Where an agent's things go, at one moment.
-struct Way<'a, O> {
-    model: &'a Gossip,
-    /// The agent's region.
-    home: usize,
-    at: u64,
-    out: &'a mut O,
-}
-
-impl<O: Out> Way<'_, O> {
-    /// Sends something over a link. Draws the processing time and losses.
-    #[inline]
-    fn send(&mut self, shard: &mut Shard, agent: u32, slot: u8, kind: Kind, message: u32) {
-        self.send_late(shard, (agent, slot), kind, message, 0);
-    }
-
-    /// The same, but it takes so much longer.
-    #[inline]
-    fn send_late(
-        &mut self,
-        shard: &mut Shard,
-        (agent, slot): (u32, u8),
-        kind: Kind,
-        message: u32,
-        late: u64,
-    ) {
-        let (model, home) = (self.model, self.home);
-        let Some((peer, reverse)) = model.end_of(shard, (agent, home), slot) else {
-            return;
-        };
-        let region = model.geography.region(peer.into());
-        let asks = matches!(
-            kind,
-            Kind::Copy | Kind::Answer | Kind::IHave | Kind::IDontWant
-        ) && !model.is_one(model.violators, Purpose::Violator, agent);
-        if asks && !model.allows(shard, region, message) {
-            return;
-        }
-        let about = u64::from(message) << 8 | u64::from(slot) << 3 | kind as u64;
-        let way = model
-            .geography
-            .way((agent.into(), home), (peer.into(), region));
-        let mut takes = way + model.geography.processing(agent.into(), about) + late;
-        let bytes = match kind {
-            Kind::Copy | Kind::Answer => u64::from(model.messages[message as usize].bytes),
-            Kind::IHave | Kind::IWant | Kind::IDontWant => ID_BYTES,
-            _ => 0,
-        };
-        if model.loss > 0 {
-            let pair = u64::from(agent) << 5 | u64::from(slot);
-            let drawn = model.draws.bits(Purpose::Loss, pair, about ^ self.at << 27);
-            if scaled(drawn, 1_000_000) < model.loss {
-                shard.tally.lost += 1;
-                takes += 2 * way + RESEND_AFTER;
-            }
-        }
-        if let Some(lasts) = ((FRAME_BYTES + bytes) * 8_000).checked_div(model.uplink) {
-            // One thing after the other: it leaves when all before it have.
-            let place = shard.place(agent);
-            let leaves = shard.uplink[place].max(self.at);
-            shard.uplink[place] = leaves + lasts;
-            takes += leaves + lasts - self.at;
-        }
-        shard.tally.send(kind, (home, region), FRAME_BYTES + bytes);
-        if model.is_cut(self.at, home, region) {
-            shard.tally.cut += 1;
-            return;
-        }
-        self.out
-            .send(self.at + takes, Event::new(peer, reverse, kind, message));
-    }
-
-    /// Plans something for the agent itself.
-    #[inline]
-    fn plan(&mut self, agent: u32, timer: u8, message: u32, delay: u64) {
-        self.out.send(
-            self.at + delay,
-            Event::new(agent, timer, Kind::Timer, message),
-        );
     }
 }
 
@@ -326,6 +255,7 @@ impl Gossip {
                 way.plan(agent, timer::HEARTBEAT, 0, self.mesh.heartbeat);
             }
             (Kind::Timer, timer::SYNC) => way.plan(agent, timer::SYNC, 0, self.sync),
+            (Kind::Timer, timer::WAKE) => _ = self.wakes(shard, agent, way),
             (Kind::Timer, timer::JUDGED) => _ = shard.judged(agent, message),
             (Kind::Timer, timer::PUBLISH) => shard.tally.unsaid.push(message),
             _ => {}
@@ -359,18 +289,18 @@ impl Gossip {
             return 12;
         }
         shard.hears(agent, slot);
-        // What those have who mean harm is no delivery.
+        // What those have who mean harm is no delivery, and what a mind has not kept is none yet.
         let counts = !self.is_one(self.censors, Purpose::Censor, agent);
         if !shard.learns(agent, message) {
             shard.tally.duplicates += u64::from(counts);
             shard.is_known_to(agent, message, slot);
             return 1;
         }
-        if counts {
+        if counts && shard.replicas.is_none() {
             shard.tally.answered += u64::from(event.kind() == Kind::Answer);
             self.delivered(shard, (agent, region), message, way.at);
         }
-        if self.mesh.validate == 0 {
+        if self.mesh.validate == 0 && shard.replicas.is_none() {
             self.passes_on(shard, agent, message, (1 << slot, 0), way);
             return 2;
         }
@@ -381,6 +311,9 @@ impl Gossip {
                     way.send(shard, agent, other, Kind::IDontWant, message);
                 }
             }
+        }
+        if self.mesh.validate == 0 {
+            return self.pushes(shard, agent, message, way);
         }
         way.plan(agent, timer::JUDGED, message, self.mesh.validate);
         2
@@ -414,8 +347,17 @@ impl Gossip {
         if !self.allows(shard, self.geography.region(agent.into()), message) {
             return 3;
         }
+        if let Some(effect) = self.writes(shard, agent, message, way) {
+            return effect;
+        }
         shard.learns(agent, message);
         shard.tally.audience += self.messages[message as usize].audience;
+        self.publishes(shard, agent, message, way);
+        2
+    }
+
+    /// Says to the mesh what is new here.
+    fn publishes<O: Out>(&self, shard: &mut Shard, agent: u32, message: u32, way: &mut Way<'_, O>) {
         // Where the mesh is too small, others are told as well.
         let mesh = shard.meshes[shard.place(agent)];
         let missing = self.mesh.degree.saturating_sub(mesh.count_ones());
@@ -425,7 +367,6 @@ impl Gossip {
             false => self.pick(others, missing, agent, 1 << 50 | u64::from(message)),
         };
         self.passes_on(shard, agent, message, (0, extra), way);
-        2
     }
 
     /// The application has judged it: on it goes.
@@ -436,6 +377,11 @@ impl Gossip {
         message: u32,
         way: &mut Way<'_, O>,
     ) -> u64 {
+        if let Some(slot) = shard.came_over(agent, message)
+            && let Some(effect) = self.judges(shard, (agent, slot), message, way)
+        {
+            return effect;
+        }
         let known = shard.judged(agent, message);
         self.passes_on(shard, agent, message, (known, 0), way);
         u64::from(known)
@@ -460,7 +406,7 @@ impl Gossip {
             way.send(shard, agent, slot, Kind::Copy, message);
         }
         // What came over a bridge goes over no other: its own region sees to them.
-        if known >> self.links == 0 {
+        if known >> self.links == 0 && shard.replicas.is_none() {
             match self.bridge(agent) {
                 Some(0) => self.crosses(shard, agent, message, Kind::Copy, way),
                 Some(_) => way.plan(agent, timer::STAND_IN, message, STAND_IN_AFTER),

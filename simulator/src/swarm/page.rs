@@ -5,6 +5,7 @@
 mod chart;
 mod map;
 
+use super::plan::Tier;
 use super::report::Report;
 use super::tally::{STEPS, Tally, quantile, step_ms};
 use chart::{Bars, HALF, Line, Lines, WHOLE};
@@ -104,7 +105,7 @@ pub fn page(name: &str, plan: &str, report: &Report, tally: &Tally) -> String {
         add("</section>");
     }
     if !report.agreement.is_empty() {
-        add("<section><h2>Beside the compact tier, where both can be run</h2>");
+        add("<section><h2>Two tiers beside each other, where both can be run</h2>");
         add(&beside(report));
         add("</section>");
     }
@@ -277,13 +278,11 @@ fn beside(report: &Report) -> String {
         let ms = |[below, above]: [u64; 2]| format!("{below} and {above} ms");
         let [below, above] = both.duplicates;
         let duplicates = format!("{below:.2} and {above:.2}");
-        row(
-            &grouped(both.agents),
-            &[ms(both.p50_ms), ms(both.p99_ms), duplicates],
-        )
+        let tiers = both.tiers.map(Tier::name).join(" and ");
+        let cells = [tiers, ms(both.p50_ms), ms(both.p99_ms), duplicates];
+        row(&grouped(both.agents), &cells)
     });
-    let head =
-        "<tr><th>agents</th><th>half within</th><th>99 % within</th><th>duplicates</th></tr>";
+    let head = "<tr><th>agents</th><th>tiers</th><th>half within</th><th>99 % within</th><th>duplicates</th></tr>";
     format!("<table>{head}{}</table>", rows.collect::<String>())
 }
 

@@ -8,8 +8,10 @@ mod parts;
 
 use super::event::{AGENTS_MAX, MESSAGES_MAX, SLOTS_MAX};
 use super::geography::{Matrix, ReadMatrix, read_matrix};
+use super::gossip::Gossip;
 use super::graph::Shape;
 use crate::keys;
+use aquifer_protocol::limits::TEXT_BYTES_MAX;
 pub use parts::{Adversary, ChurnPlan, Dht, Latency, MeshPlan, Partition, Workload};
 use parts::{say_span, span};
 use serde::{Deserialize, Serialize};
@@ -20,7 +22,8 @@ pub const MATRICES: [(&str, &str); 1] =
     [("cloud8", include_str!("../../plans/matrices/cloud8.csv"))];
 
 /// The plans of swarms that come with the simulator: name and text.
-pub const SHIPPED: [(&str, &str); 5] = [
+pub const SHIPPED: [(&str, &str); 6] = [
+    ("replicas", include_str!("../../plans/replicas.toml")),
     ("million", include_str!("../../plans/million.toml")),
     ("planet", include_str!("../../plans/planet.toml")),
     ("bridges", include_str!("../../plans/bridges.toml")),
@@ -32,6 +35,8 @@ pub const SHIPPED: [(&str, &str); 5] = [
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tier {
+    /// The product's own replica, and every event.
+    Full,
     /// A row of columns, and every event.
     #[default]
     Compact,
@@ -39,6 +44,18 @@ pub enum Tier {
     Planet,
     /// Nothing: a law that was fitted to smaller runs.
     Analytic,
+}
+
+impl Tier {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Compact => "compact",
+            Self::Planet => "planet",
+            Self::Analytic => "analytic",
+        }
+    }
 }
 
 /// A plan of a swarm.
@@ -228,6 +245,7 @@ impl Plan {
         let (names, _) = self.matrix()?;
         let (mesh, latency) = (&self.mesh, &self.latency);
         let most = match self.tier {
+            Tier::Full => 1 << 20,
             Tier::Compact => AGENTS_MAX,
             Tier::Planet => 1 << 34,
             Tier::Analytic => 1 << 60,
@@ -255,10 +273,11 @@ impl Plan {
                 "agents come back after `away`, by a `spread` above 0, and heartbeats mend meshes";
             return fail("churn", why.to_owned());
         }
-        if self.tier != Tier::Compact && (churns || !self.partition.is_empty()) {
+        let simulates_all = matches!(self.tier, Tier::Full | Tier::Compact);
+        if !simulates_all && (churns || !self.partition.is_empty()) {
             return fail(
                 "churn",
-                "only the compact tier has churn and partitions".to_owned(),
+                "only the full and the compact tier have churn and partitions".to_owned(),
             );
         }
         for partition in &self.partition {
@@ -285,10 +304,10 @@ impl Plan {
         if self.quantum.as_micros() == 0 || self.quantum > Duration::from_secs(1) {
             return fail("quantum", "above 0 and up to a second".to_owned());
         }
-        if self.tier != Tier::Compact && self.shape == Shape::Regional {
+        if !simulates_all && self.shape == Shape::Regional {
             return fail("shape", "the planet tier has no bridges: `flat`".to_owned());
         }
-        if self.tier == Tier::Compact && mesh.high > u32::from(self.links) {
+        if simulates_all && mesh.high > u32::from(self.links) {
             return fail(
                 "mesh",
                 format!("`high` is more than the {} links", self.links),
@@ -319,11 +338,22 @@ impl Plan {
             return fail("dht", why.to_owned());
         }
         let messages: u64 = self.workload.iter().map(|w| u64::from(w.count)).sum();
-        if messages == 0 || messages >= u64::from(MESSAGES_MAX) {
-            return fail(
-                "workload",
-                format!("1 to {} messages in all", MESSAGES_MAX - 1),
-            );
+        let most = match self.tier {
+            Tier::Full => Gossip::MINDED_MESSAGES_MAX as u64,
+            _ => u64::from(MESSAGES_MAX) - 1,
+        };
+        if !(1..=most).contains(&messages) {
+            return fail("workload", format!("1 to {most} messages in all"));
+        }
+        if self.tier == Tier::Full {
+            let longest = TEXT_BYTES_MAX as u32;
+            if self
+                .workload
+                .iter()
+                .any(|w| w.bytes == 0 || w.bytes > longest)
+            {
+                return fail("workload", format!("a memory has 1 to {longest} `bytes`"));
+            }
         }
         for workload in &self.workload {
             if !(workload.rate > 0.0 && workload.rate <= 1_000_000.0) {

@@ -6,6 +6,7 @@ use super::agreement::Agreement;
 use super::event::Kind;
 use super::kademlia::Lookups;
 use super::plan::{Plan, Tier};
+use super::replicas::Counts;
 use super::run::Outcome;
 use super::tally::{Sent, quantile};
 use crate::report::Outcome as Verdict;
@@ -30,8 +31,8 @@ pub struct Cost {
 pub struct Report {
     /// What the plan is for.
     pub about: String,
-    /// `compact` or `planet`.
-    pub tier: &'static str,
+    /// How much was kept of each agent.
+    pub tier: Tier,
     /// Decides all that the plan leaves open.
     pub seed: u64,
     /// How many agents.
@@ -89,7 +90,10 @@ pub struct Report {
     /// Lookups in the directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lookups: Option<Lookups>,
-    /// Beside the tier below, where both can be run.
+    /// What replicas did, in the full tier.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<Counts>,
+    /// Beside the neighbouring tier, where both can be run.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub agreement: Vec<Agreement>,
     /// The same run has the same.
@@ -162,11 +166,7 @@ impl Report {
         Self {
             about: plan.about.clone(),
             region_names: names.to_vec(),
-            tier: match plan.tier {
-                Tier::Compact => "compact",
-                Tier::Planet => "planet",
-                Tier::Analytic => "analytic",
-            },
+            tier: plan.tier,
             seed,
             agents: plan.agents,
             messages: plan
@@ -211,6 +211,7 @@ impl Report {
             },
             violations,
             lookups: None,
+            replicas: outcome.replicas,
             agreement: Vec::new(),
             digest: outcome.ran.digest.to_string(),
             whole,

@@ -393,6 +393,7 @@ fn fitted(name: &str, plan: &swarm::plan::Plan, seed: u64, json: bool) -> anyhow
 /// How much is kept of an agent.
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum TierName {
+    Full,
     Compact,
     Planet,
     Analytic,
@@ -401,6 +402,7 @@ enum TierName {
 impl From<TierName> for Tier {
     fn from(name: TierName) -> Self {
         match name {
+            TierName::Full => Self::Full,
             TierName::Compact => Self::Compact,
             TierName::Planet => Self::Planet,
             TierName::Analytic => Self::Analytic,

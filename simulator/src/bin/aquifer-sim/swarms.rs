@@ -35,7 +35,7 @@ pub(crate) fn swarm(
     let plan = &found.plan;
     let messages: u32 = plan.workload.iter().map(|workload| workload.count).sum();
     let horizon = match plan.tier {
-        Tier::Compact => plan.horizon,
+        Tier::Full | Tier::Compact => plan.horizon,
         Tier::Planet | Tier::Analytic => plan.quantum * QUANTA as u32 * messages,
     };
     let bar = ProgressBar::with_draw_target(
@@ -64,7 +64,7 @@ pub(crate) fn swarm(
     };
     let mut meter = Meter::begin();
     let outcome = match plan.tier {
-        Tier::Compact => {
+        Tier::Full | Tier::Compact => {
             let prepared = prepare(plan, seed, how)?;
             meter.ready();
             prepared.run(&watch)
@@ -77,7 +77,7 @@ pub(crate) fn swarm(
     let whole = !stop.load(Ordering::Relaxed);
     let mut report = Report::of(plan, seed, &names, &outcome, cost, whole);
     report.lookups = lookups(plan, seed)?;
-    if plan.tier == Tier::Planet && whole {
+    if whole {
         report.agreement = agreement(plan, seed)?;
     }
     if let Some(out) = out {
@@ -176,7 +176,8 @@ pub(crate) fn tell(report: &Report) -> String {
         ..
     } = report;
     say(format!(
-        "{agents} agents, {tier} tier, {messages} messages, seed {seed:#x}"
+        "{agents} agents, {} tier, {messages} messages, seed {seed:#x}",
+        tier.name()
     ));
     let [p50, p99] = [report.p50_ms, report.p99_ms].map(ms);
     say(format!(
@@ -213,6 +214,12 @@ pub(crate) fn tell(report: &Report) -> String {
         "WAN         {:.2} B for each delivery",
         report.wan_bytes_per_delivery
     ));
+    if let Some(did) = &report.replicas {
+        say(format!(
+            "replicas    {} inputs handled and committed, {} records kept, {} letters; the law said no {} times",
+            did.beats, did.kept, did.letters, did.denied
+        ));
+    }
     let policy = &report.policy;
     say(format!(
         "policy      {} asked, {} denied, {} of them sent all the same, {} accepted against the law (below {:.1e} with 95 %)",
@@ -252,8 +259,10 @@ pub(crate) fn tell(report: &Report) -> String {
     }
     for agreement in &report.agreement {
         let ([half, half_here], [most, most_here]) = (agreement.p50_ms, agreement.p99_ms);
+        let ([below, above], [copies, copies_here]) =
+            (agreement.tiers.map(Tier::name), agreement.duplicates);
         say(format!(
-            "agreement   at {} agents the compact tier says {half} and {most} ms, this one {half_here} and {most_here}",
+            "agreement   at {} agents the {below} tier says {half} and {most} ms and {copies:.2} duplicates, the {above} one {half_here} and {most_here} and {copies_here:.2}",
             agreement.agents
         ));
     }

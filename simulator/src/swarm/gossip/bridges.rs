@@ -44,7 +44,7 @@ impl Gossip {
 
     /// Which of its region's bridges an agent is, if one.
     #[inline]
-    pub(super) fn bridge(&self, agent: u32) -> Option<u32> {
+    pub fn bridge(&self, agent: u32) -> Option<u32> {
         if self.shape == Shape::Flat {
             return None;
         }
@@ -53,7 +53,7 @@ impl Gossip {
         (place < BRIDGES && self.has_bridges(region)).then_some(place)
     }
 
-    fn has_bridges(&self, region: usize) -> bool {
+    pub(super) fn has_bridges(&self, region: usize) -> bool {
         let bounds = &self.geography.bounds;
         bounds[region + 1] - bounds[region] >= u64::from(BRIDGES)
     }

@@ -15,6 +15,7 @@ use super::{Event, Gossip, Out, Shard, Way, timer};
 use crate::swarm::draw::{Purpose, scaled};
 use crate::swarm::event::{Kind, MESSAGES_MAX};
 use crate::swarm::sessions::Spans;
+use aquifer_protocol::limits::SYNC_EVERY;
 
 /// Who leaves, for how long, and how others notice.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,6 +85,9 @@ impl Gossip {
         let place = shard.place(agent);
         shard.tally.departures += 1;
         let peers = shard.linked(agent);
+        for slot in Slots(peers) {
+            self.meets(shard, (agent, slot), false, way);
+        }
         shard.meshes[place] = 0;
         shard.since[place] = AWAY;
         let at = way.at;
@@ -129,9 +133,13 @@ impl Gossip {
         let (agent, slot) = (event.agent(), event.slot());
         let (place, link) = (shard.place(agent), 1 << slot);
         let answers = event.message() == ANSWER;
+        self.meets(shard, (agent, slot), true, way);
         if answers && shard.since[place] & FRESH != 0 {
             shard.since[place] ^= FRESH;
-            way.send(shard, agent, slot, Kind::IWant, ALL);
+            // Replicas ask each other by themselves.
+            if !self.minded {
+                way.send(shard, agent, slot, Kind::IWant, ALL);
+            }
         }
         shard.down[place] &= !link;
         if !answers {
@@ -147,8 +155,14 @@ impl Gossip {
     }
 
     /// A `Prune` that says more than that: a peer is gone.
-    pub(super) fn left(&self, shard: &mut Shard, event: Event) -> u64 {
+    pub(super) fn left<O: Out>(
+        &self,
+        shard: &mut Shard,
+        event: Event,
+        way: &mut Way<'_, O>,
+    ) -> u64 {
         let (place, link) = (shard.place(event.agent()), 1 << event.slot());
+        self.meets(shard, (event.agent(), event.slot()), false, way);
         shard.meshes[place] &= !link;
         shard.down[place] |= link;
         10
@@ -187,9 +201,13 @@ impl Gossip {
     /// that are remembered and not quite new, the `unsaid` not among them: how many there are in all, and
     /// how many they lack.
     pub fn lacking(&self, shard: &Shard, at: u64, unsaid: &[u32]) -> (u64, u64) {
-        let grace = SETTLING.max(2 * self.sync);
+        // Replicas forget nothing, and ask by their own clock.
+        let (sync, oldest) = match self.minded {
+            true => (SYNC_EVERY.as_micros() as u64, 0),
+            false => (self.sync, self.alive(at).0),
+        };
+        let grace = SETTLING.max(2 * sync);
         let settled = at.saturating_sub(grace);
-        let (oldest, _) = self.alive(at);
         let until = self
             .messages
             .partition_point(|message| message.at <= settled) as u32;
@@ -206,7 +224,11 @@ impl Gossip {
             for message in said.iter().copied() {
                 if self.messages[message as usize].allowed >> region & 1 == 1 {
                     due += 1;
-                    lacks += u64::from(!shard.has(agent, message));
+                    let has = match shard.replicas() {
+                        Some(replicas) => replicas.has(agent, (message, self.topic_of(message))),
+                        None => shard.has(agent, message),
+                    };
+                    lacks += u64::from(!has);
                 }
             }
         }

@@ -11,6 +11,7 @@ use super::churn::{AWAY, FRESH, moment};
 use crate::swarm::column::Column;
 use crate::swarm::event::Event;
 use crate::swarm::graph::{Link, Shape};
+use crate::swarm::replicas::Replicas;
 use crate::swarm::tally::Tally;
 use bytemuck::{Pod, Zeroable};
 use std::collections::BTreeMap;
@@ -47,6 +48,8 @@ pub struct Shard {
     more: BTreeMap<(u32, u32), u32>,
     /// Room to note agents that do not have a message.
     without: Vec<u32>,
+    /// The replicas of all agents, in the full tier.
+    pub(super) replicas: Option<Box<Replicas>>,
     /// What was counted.
     pub tally: Tally,
 }
@@ -99,15 +102,26 @@ impl Shard {
             seen: Column::zeroed(count * words),
             offered: Column::zeroed(beating * words),
             wanted: Column::zeroed(beating * words),
-            judging: Column::zeroed(count * usize::from(model.mesh.validate > 0)),
+            judging: Column::zeroed(count * usize::from(model.mesh.validate > 0 || model.minded)),
             since: Column::zeroed(count * usize::from(model.churn.is_some())),
             down: Column::zeroed(count * usize::from(model.churn.is_some())),
             pace: Column::zeroed(count * usize::from(model.mesh.scores)),
             uplink: Column::zeroed(count * usize::from(model.uplink > 0)),
             more: BTreeMap::new(),
             without: Vec::new(),
+            replicas: None,
             tally: Tally::new(model.geography.regions(), model.messages.len()),
         }
+    }
+
+    /// Gives all agents minds of their own.
+    pub fn minded(&mut self, replicas: Replicas) {
+        self.replicas = Some(Box::new(replicas));
+    }
+
+    /// The replicas of its agents, in the full tier.
+    pub fn replicas(&self) -> Option<&Replicas> {
+        self.replicas.as_deref()
     }
 
     /// Whether an agent is one of these.
@@ -282,6 +296,16 @@ impl Shard {
             return true;
         }
         false
+    }
+
+    /// Over which link a message came that the application judges.
+    pub(super) fn came_over(&self, agent: u32, message: u32) -> Option<u8> {
+        let first = self.judging.get(self.place(agent))?;
+        let known = match first.known != 0 && first.message == message {
+            true => first.known,
+            false => *self.more.get(&(agent, message))?,
+        };
+        Some(known.trailing_zeros() as u8)
     }
 
     /// The application has judged a message. Over which links it is known.
