@@ -122,6 +122,10 @@ pub const BRIDGE_PATIENCE: Duration = Duration::from_secs(1);
 pub const VERDICTS_HELD_MAX: usize = 256;
 /// How long a verdict may wait. A mesh forgets a message it has not judged after 12 s.
 pub const VERDICT_PATIENCE: Duration = Duration::from_secs(8);
+/// How long what is known already is passed on in a mesh all the same, for others may not know it.
+pub const NEWS_FOR: Duration = Duration::from_secs(60);
+/// How long a mesh must remember what it had: longer than anything in it is news.
+pub const MESH_REMEMBERS: Duration = Duration::from_secs(120);
 /// The most logs that one beat announces to a mesh; more are left to sync.
 pub const ANNOUNCED_MAX: usize = 64;
 /// How many nodes more than needed are asked for receipts at first.
@@ -147,5 +151,6 @@ const _: () = assert!(GIVEN_BYTES <= RECORDS_BYTES_PER_MESSAGE);
 const _: () = assert!(LIST_ITEMS_MAX <= ITEMS_PER_MESSAGE_MAX);
 const _: () = assert!(ANNOUNCED_MAX * 128 < GOSSIP_BYTES_MAX && GOSSIP_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(ANNOUNCED_MAX <= ITEMS_PER_MESSAGE_MAX);
+const _: () = assert!(NEWS_FOR.as_secs() < MESH_REMEMBERS.as_secs());
 const _: () = assert!(CHAIN_BYTES_MAX + ADDRESSES_MAX * ADDRESS_BYTES_MAX < BODY_BYTES_MAX);
 const _: () = assert!(ADDRESSES_MAX * (ADDRESS_BYTES_MAX + 3) + 320 < NODE_RECORD_BYTES_MAX);

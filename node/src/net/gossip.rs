@@ -23,6 +23,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::time::Duration;
 
+use aquifer_protocol::limits::MESH_REMEMBERS;
 use libp2p::PeerId;
 use libp2p::gossipsub::{
     Behaviour, Config, ConfigBuilder, IdentTopic, IdentityTransform, MaxCountSubscriptionFilter,
@@ -60,9 +61,6 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Heartbeats for which a message waits for its verdict, and of which it is offered to others.
 const HISTORY: usize = 12;
 const HISTORY_OFFERED: usize = 4;
-
-/// A message that comes again within this time is known; after it, its records are.
-const REMEMBERED: Duration = Duration::from_secs(120);
 
 /// How long a message may wait for a slow peer.
 const QUEUE_PATIENCE: Duration = Duration::from_secs(5);
@@ -126,7 +124,7 @@ pub(super) fn settings(builder: &mut ConfigBuilder, key: [u8; 32]) -> &mut Confi
         .heartbeat_initial_delay(HEARTBEAT)
         .history_length(HISTORY)
         .history_gossip(HISTORY_OFFERED)
-        .duplicate_cache_time(REMEMBERED)
+        .duplicate_cache_time(MESH_REMEMBERS)
         .flood_publish(false)
         .max_transmit_size(MESSAGE_BYTES_MAX)
         .max_control_messages_sent(IDS_PER_IHAVE)

@@ -5,17 +5,17 @@
 //! announcement once what it announces can be had here. `Reject` is for what no honest node would pass
 //! on; a law that two nodes know differently is no lie, and ends in `Ignore`.
 
-use super::{Replica, accept::Taken};
+use super::{Beat, Replica, accept::Taken};
 use crate::event::{Event, Output, RejectRecord, Ticket, Verdict};
 use crate::identity::NodeId;
-use crate::limits::{VERDICT_PATIENCE, VERDICTS_HELD_MAX};
+use crate::limits::{NEWS_FOR, VERDICT_PATIENCE, VERDICTS_HELD_MAX};
 use crate::log::LogKey;
 use crate::mesh;
 use crate::record::{Record, Seq};
 use crate::region::Region;
 use crate::store::Store;
 use crate::sync::{self, Verdict as Compared};
-use crate::time::Time;
+use crate::time::{Stamp, Time};
 use crate::topic::TopicId;
 use crate::wire::{Item, Message};
 
@@ -76,10 +76,30 @@ impl<S: Store> Replica<S> {
             return Verdict::Ignore;
         }
         let mut verdict = Verdict::Accept;
+        let grown = |beat: &Beat| beat.grown.values().map(|g| g.records.len()).sum::<usize>();
+        let before = grown(&self.beat);
         for run in runs {
             verdict = worse(verdict, self.hear_run(from, run));
         }
-        verdict
+        let is_known = grown(&self.beat) == before;
+        let last = runs
+            .iter()
+            .flatten()
+            .map(|record| record.header().stamp)
+            .max();
+        match verdict {
+            Verdict::Accept if is_known && last.is_some_and(|stamp| self.is_old(stamp)) => {
+                Verdict::Ignore
+            }
+            verdict => verdict,
+        }
+    }
+
+    /// Whether what was written then is no news to anybody by now. A mesh forgets that it had a message,
+    /// and takes it for a new one if somebody says it again: then it ends with those who know what it
+    /// says.
+    fn is_old(&self, stamp: Stamp) -> bool {
+        stamp.time() + NEWS_FOR < self.now
     }
 
     fn hear_run(&mut self, from: NodeId, run: &[Record]) -> Verdict {
@@ -153,7 +173,12 @@ impl<S: Store> Replica<S> {
             until: self.now + VERDICT_PATIENCE,
         };
         if self.has_all(&held) {
-            return Some(Verdict::Accept);
+            let stands = |item: &Item| self.logs.get(&item.key(topic)).map(|state| state.stamp);
+            let last = held.items.iter().filter_map(stands).max();
+            return Some(match last.is_some_and(|stamp| self.is_old(stamp)) {
+                true => Verdict::Ignore,
+                false => Verdict::Accept,
+            });
         }
         if self.held.len() >= VERDICTS_HELD_MAX {
             return Some(Verdict::Ignore);

@@ -50,7 +50,7 @@ pub(crate) struct Node {
     pub(crate) replies: BTreeMap<CommandId, Reply>,
     inbox: VecDeque<(NodeId, Said)>,
     /// What it has heard in meshes, so that it hears nothing twice.
-    seen: BTreeSet<Vec<u8>>,
+    pub(crate) seen: BTreeSet<Vec<u8>>,
     /// What of that it has not judged yet.
     tickets: BTreeMap<Ticket, (NodeId, Region, Message)>,
 }

@@ -1,5 +1,6 @@
 //! Meshes: news travels by region, crosses once, and goes nowhere that the law does not let it.
 
+use crate::forgery::records;
 use crate::hive::*;
 use aquifer_protocol::body::Memory;
 use aquifer_protocol::{Body, Durability, Grant, Input, Message, Policy, TopicName};
@@ -295,6 +296,38 @@ fn nonsense_in_a_mesh_is_judged_and_ends_there() {
             ..
         }
     )));
+}
+
+/// A mesh forgets what it had. Whoever says old news again costs one message, and not one on every link.
+#[test]
+fn old_news_said_again_ends_with_whoever_knows_it() {
+    let mut hive = line(&["eu", "eu", "eu", "eu"], within(&["eu"]));
+    hive.remembers(0, "notes", "hear this");
+    let topic = hive.topic("notes");
+    let said = hive.records(0, "notes");
+    let (key, state) = hive.logs(0, "notes")[0];
+    let (items, whole) = (vec![aquifer_protocol::sync::item(&key, &state)], false);
+    let news = [
+        records(topic, said),
+        Message::Items {
+            topic,
+            items,
+            whole,
+        },
+    ];
+    let again = |hive: &mut Hive| {
+        hive.nodes.iter_mut().for_each(|node| node.seen.clear());
+        hive.carried = Traffic::default();
+        news.iter()
+            .for_each(|said| hive.gossips(1, 2, "eu", said.clone()));
+        hive.carried.gossip
+    };
+    hive.passes(Duration::from_secs(30));
+    assert_eq!(again(&mut hive), 2, "others may not know it yet");
+    hive.passes(Duration::from_secs(60));
+    assert_eq!(again(&mut hive), 0);
+    hive.remembers(3, "notes", "and this");
+    assert!(knows(&hive, 0, "and this"));
 }
 
 /// I1: a receipt is asked for, of a few, and then of all; who is asked before it has the record
