@@ -86,7 +86,7 @@ fn with_replicas(plan: &Plan, agents: u64, seed: u64) -> Result<Agreement, Parse
     both.churn = ChurnPlan::default();
     both.partition.clear();
     both.adversary = Adversary::default();
-    both.mesh.sync = Duration::ZERO;
+    (both.mesh.sync, both.skew) = (Duration::ZERO, Duration::ZERO);
     let workload = &mut both.workload[0];
     (workload.from, workload.rate) = (Duration::from_secs(4), 2.0);
     workload.bytes = workload.bytes.clamp(16, TEXT_BYTES_MAX as u32);

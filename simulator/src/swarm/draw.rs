@@ -44,6 +44,18 @@ pub enum Purpose {
     Session = 16,
     /// When an agent first asks a peer for what it missed.
     Sync = 17,
+    /// Who is eclipsed.
+    Eclipse = 18,
+    /// Who sends what is of no use.
+    Spam = 19,
+    /// Who says old messages again.
+    Replay = 20,
+    /// Who is behind a NAT.
+    Nat = 21,
+    /// Who gets through to whom all the same.
+    Punch = 22,
+    /// By how much a clock is wrong.
+    Clock = 23,
 }
 
 /// 2⁶⁴ over the golden ratio: an odd number whose multiples differ in many bits.

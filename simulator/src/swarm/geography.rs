@@ -177,6 +177,11 @@ impl Geography {
         base + ((base * u64::from(part)) >> 8)
     }
 
+    /// The shortest way inside a region, in microseconds.
+    pub fn inside(&self, region: usize) -> u64 {
+        u64::from(self.base[region % REGIONS_MAX][region % REGIONS_MAX])
+    }
+
     /// How long `agent` needs to handle its `count`-th message.
     #[inline]
     pub fn processing(&self, agent: u64, count: u64) -> u64 {

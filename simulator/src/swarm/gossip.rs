@@ -14,6 +14,7 @@
 mod bridges;
 pub mod churn;
 mod formation;
+mod harm;
 mod heart;
 mod minded;
 mod shard;
@@ -26,6 +27,8 @@ use super::geography::Geography;
 use super::graph::{Graph, Shape};
 use bridges::STAND_IN_AFTER;
 use churn::{Churn, Cut};
+pub use harm::Harm;
+use harm::SPAM;
 pub use shard::Shard;
 use shard::Slots;
 use way::Way;
@@ -111,6 +114,10 @@ pub struct Gossip {
     pub censors_from: u64,
     /// Of a million agents, so many send without asking the law.
     pub violators: u32,
+    /// Other harm that agents do.
+    pub harm: Harm,
+    /// Of a million agents, so many are behind a NAT, and of a million pairs that are, so many get through.
+    pub nat: [u32; 2],
     /// Whether every agent is a replica of the product.
     pub minded: bool,
     /// Whether first arrivals are written down one by one.
@@ -140,6 +147,8 @@ mod timer {
     pub(super) const GOES: u8 = 5;
     pub(super) const SYNC: u8 = 6;
     pub(super) const WAKE: u8 = 7;
+    pub(super) const SPAM: u8 = 8;
+    pub(super) const REPLAY: u8 = 9;
 }
 
 /// Bytes of what surrounds one thing sent.
@@ -166,6 +175,7 @@ impl Model for Gossip {
             shard.agents().for_each(|agent| self.enters(agent, out));
         }
         self.introduces(shard, out);
+        self.spams_first(shard, out);
         if self.sync > 0 {
             for agent in shard.agents() {
                 let at = self.draws.bits(Purpose::Sync, agent.into(), 0) % self.sync;
@@ -196,6 +206,7 @@ impl Model for Gossip {
             return self.misses(shard, event, &mut way);
         }
         match event.kind() {
+            Kind::Copy if message == SPAM => self.spammed(shard, event, &mut way),
             Kind::Copy | Kind::Answer => self.arrives(shard, event, &mut way),
             Kind::Timer => match slot {
                 timer::HEARTBEAT => self.beats(shard, agent, &mut way),
@@ -205,6 +216,8 @@ impl Model for Gossip {
                 timer::GOES => self.goes(shard, agent, &mut way),
                 timer::COMES => self.comes(shard, agent, &mut way),
                 timer::WAKE => self.wakes(shard, agent, &mut way),
+                timer::SPAM => self.spams(shard, agent, &mut way),
+                timer::REPLAY => self.replays(shard, agent, message, &mut way),
                 _ => self.syncs(shard, agent, &mut way),
             },
             Kind::IHave => self.offered(shard, event, &mut way),
@@ -256,6 +269,7 @@ impl Gossip {
             }
             (Kind::Timer, timer::SYNC) => way.plan(agent, timer::SYNC, 0, self.sync),
             (Kind::Timer, timer::WAKE) => _ = self.wakes(shard, agent, way),
+            (Kind::Timer, timer::SPAM) => _ = self.spams(shard, agent, way),
             (Kind::Timer, timer::JUDGED) => _ = shard.judged(agent, message),
             (Kind::Timer, timer::PUBLISH) => shard.tally.unsaid.push(message),
             _ => {}
@@ -285,8 +299,11 @@ impl Gossip {
         }
         shard.tally.accepted += u64::from(about.lawful >> region & 1 == 0);
         // Older than what is remembered: it may have been here, and what holds a memory knows.
-        if way.at > about.at + self.memory {
-            return 12;
+        if self.is_forgotten(message, way.at) {
+            shard.tally.replays[0] += 1;
+            if !self.minded {
+                return 12;
+            }
         }
         shard.hears(agent, slot);
         // What those have who mean harm is no delivery, and what a mind has not kept is none yet.
@@ -296,6 +313,7 @@ impl Gossip {
             shard.is_known_to(agent, message, slot);
             return 1;
         }
+        self.remembers_to_replay(agent, message, way);
         if counts && shard.replicas.is_none() {
             shard.tally.answered += u64::from(event.kind() == Kind::Answer);
             self.delivered(shard, (agent, region), message, way.at);
@@ -328,6 +346,9 @@ impl Gossip {
         }
         let micros = at - published;
         shard.tally.first(region, message, micros);
+        if self.is_one(self.harm.eclipsed, Purpose::Eclipse, agent) {
+            shard.tally.eclipsed_first(micros);
+        }
         if self.records {
             shard.tally.arrivals.push(Arrival {
                 message,
@@ -400,6 +421,7 @@ impl Gossip {
         if known != 0 && self.is_censor(agent, way.at) {
             return;
         }
+        shard.tally.replays[1] += u64::from(self.is_forgotten(message, way.at));
         shard.offers(agent, message);
         let mesh = shard.meshes[shard.place(agent)];
         for slot in Slots((mesh | extra) & !known) {

@@ -12,7 +12,7 @@ use super::gossip::Gossip;
 use super::graph::Shape;
 use crate::keys;
 use aquifer_protocol::limits::TEXT_BYTES_MAX;
-pub use parts::{Adversary, ChurnPlan, Dht, Latency, MeshPlan, Partition, Workload};
+pub use parts::{Adversary, ChurnPlan, Dht, Latency, MeshPlan, Nat, Partition, Workload};
 use parts::{say_span, span};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -22,13 +22,17 @@ pub const MATRICES: [(&str, &str); 1] =
     [("cloud8", include_str!("../../plans/matrices/cloud8.csv"))];
 
 /// The plans of swarms that come with the simulator: name and text.
-pub const SHIPPED: [(&str, &str); 6] = [
+pub const SHIPPED: [(&str, &str); 10] = [
     ("replicas", include_str!("../../plans/replicas.toml")),
     ("million", include_str!("../../plans/million.toml")),
     ("planet", include_str!("../../plans/planet.toml")),
     ("bridges", include_str!("../../plans/bridges.toml")),
     ("churn", include_str!("../../plans/churn.toml")),
     ("sybil", include_str!("../../plans/sybil.toml")),
+    ("eclipse", include_str!("../../plans/eclipse.toml")),
+    ("spam", include_str!("../../plans/spam.toml")),
+    ("replay", include_str!("../../plans/replay.toml")),
+    ("nat", include_str!("../../plans/nat.toml")),
 ];
 
 /// How much is kept of each agent.
@@ -88,6 +92,11 @@ pub struct Plan {
     pub churn: ChurnPlan,
     /// When regions are cut off.
     pub partition: Vec<Partition>,
+    /// Agents that cannot be reached from outside.
+    pub nat: Nat,
+    /// In the full tier: clocks are up to so much ahead or behind.
+    #[serde(deserialize_with = "span", serialize_with = "say_span")]
+    pub skew: Duration,
     /// Agents that do harm.
     pub adversary: Adversary,
     /// The part of those that may have a message which must have it in the end.
@@ -111,6 +120,8 @@ impl Default for Plan {
             dht: Dht::default(),
             churn: ChurnPlan::default(),
             partition: Vec::new(),
+            nat: Nat::default(),
+            skew: Duration::ZERO,
             adversary: Adversary::default(),
             reach: 0.999,
             workload: vec![Workload::default()],
@@ -145,7 +156,7 @@ pub enum ParseSwarm {
     },
 }
 
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 17] = [
     "about",
     "tier",
     "agents",
@@ -157,6 +168,8 @@ const KEYS: [&str; 15] = [
     "dht",
     "churn",
     "partition",
+    "nat",
+    "skew",
     "adversary",
     "reach",
     "workload",
@@ -181,7 +194,16 @@ const MESH: [&str; 13] = [
 const DHT: [&str; 6] = ["lookups", "k", "alpha", "stalled", "stale", "timeout"];
 const CHURN: [&str; 5] = ["session", "away", "spread", "crashes", "notice"];
 const PARTITION: [&str; 3] = ["regions", "from", "lasts"];
-const ADVERSARY: [&str; 3] = ["censors", "from", "violators"];
+const ADVERSARY: [&str; 7] = [
+    "censors",
+    "from",
+    "violators",
+    "eclipsed",
+    "spammers",
+    "spam",
+    "replayers",
+];
+const NAT: [&str; 2] = ["behind", "punched"];
 const WORKLOAD: [&str; 6] = ["topic", "law", "count", "rate", "from", "bytes"];
 
 impl Plan {
@@ -204,6 +226,7 @@ impl Plan {
             ("dht", &DHT[..]),
             ("churn", &CHURN[..]),
             ("adversary", &ADVERSARY[..]),
+            ("nat", &NAT[..]),
         ];
         for (key, keys) in parts {
             if let Some(part) = table.get(key).and_then(toml::Value::as_table) {
@@ -294,6 +317,24 @@ impl Plan {
                 "adversary",
                 "`censors` leaves somebody: below 1000000".to_owned(),
             );
+        }
+        let adversary = &self.adversary;
+        let harm = adversary.eclipsed + adversary.spammers + adversary.replayers;
+        if !simulates_all && (harm > 0 || self.nat.behind > 0) {
+            let why = "`eclipsed`, `spammers`, `replayers` and `nat` are of the full and the compact tier";
+            return fail("adversary", why.to_owned());
+        }
+        if adversary.spammers > 0 && !(adversary.spam > 0.0 && adversary.spam <= 500.0) {
+            return fail("adversary", "`spam` is above 0 and up to 500".to_owned());
+        }
+        if self.skew > Duration::ZERO && self.tier != Tier::Full {
+            return fail(
+                "skew",
+                "only replicas look at clocks: `tier = \"full\"`".to_owned(),
+            );
+        }
+        if self.skew > Duration::from_secs(86_400) {
+            return fail("skew", "up to a day".to_owned());
         }
         if mesh.scores && mesh.heartbeat.is_zero() {
             return fail("mesh", "`scores` are looked at in heartbeats".to_owned());

@@ -62,6 +62,8 @@ struct Mind {
     mail: Vec<(u8, u32, Message)>,
     /// When it is to be woken, in microseconds; never if that is `u64::MAX`.
     wake_at: u64,
+    /// By how much its clock is ahead of the slowest, in microseconds.
+    ahead: u64,
 }
 
 /// A record's place in its log.
@@ -109,6 +111,11 @@ impl Replicas {
         links: usize,
     ) -> Result<Self, ParseSwarm> {
         founding::found(seed, sites, topics, publishers, links)
+    }
+
+    /// Sets an agent's clock: so many microseconds ahead of the slowest.
+    pub fn sets_clock(&mut self, agent: u32, ahead: u64) {
+        self.minds[agent as usize].ahead = ahead;
     }
 
     /// Tells an agent who is at the other end of a link of its.
@@ -246,7 +253,7 @@ impl Replicas {
     fn beat(&mut self, agent: u32, at: u64, input: Input, writing: Option<u32>) -> Reaction {
         let mut reaction = std::mem::take(&mut self.reaction);
         let mind = &mut self.minds[agent as usize];
-        mind.replica.handle(time(at), input);
+        mind.replica.handle(time(at + mind.ahead), input);
         mind.replica.commit().expect("memory does not fail");
         self.counts.beats += 1;
         while let Some(output) = mind.replica.poll_output() {
@@ -297,7 +304,7 @@ impl Replicas {
         if let Some((deadline, _)) = mind.replica.next_deadline() {
             let wanted = deadline.since(START).as_micros() as u64;
             let soonest = at + WAKE_MIN.as_micros() as u64;
-            let wanted = wanted.max(soonest);
+            let wanted = wanted.saturating_sub(mind.ahead).max(soonest);
             if wanted < mind.wake_at {
                 mind.wake_at = wanted;
                 reaction.wake = Some(wanted);
@@ -337,7 +344,7 @@ const WAKE_MIN: Duration = Duration::from_millis(2);
 /// Most letters that are on their way over one link in one direction.
 pub const LETTERS_AHEAD: u32 = 1 << 18;
 
-/// So many microseconds after the beginning, on everybody's clock.
+/// So many microseconds after the beginning.
 fn time(at: u64) -> Time {
     START + Duration::from_micros(at)
 }

@@ -8,7 +8,7 @@ use super::kademlia::Lookups;
 use super::plan::{Plan, Tier};
 use super::replicas::Counts;
 use super::run::Outcome;
-use super::tally::{Sent, quantile};
+use super::tally::{Sent, Tally, quantile};
 use crate::report::Outcome as Verdict;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -64,6 +64,11 @@ pub struct Report {
     pub silenced: u64,
     /// Messages not published, since whoever was to was away.
     pub unsaid: u64,
+    /// What those who mean harm have reached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub harm: Option<HarmDone>,
+    /// What went through relays, since both ends are behind a NAT.
+    pub relayed: Sent,
     /// From a message's publication to half of those who had it, all messages together.
     pub p50_ms: Option<u64>,
     /// The same, to 99 in 100.
@@ -100,6 +105,32 @@ pub struct Report {
     pub digest: String,
     /// Whether it was run to its end.
     pub whole: bool,
+}
+
+/// What eclipses, spam and replays came to.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct HarmDone {
+    /// First arrivals at those who are eclipsed; half and 99 in 100 of them came within so many
+    /// milliseconds.
+    pub eclipsed: (u64, [Option<u64>; 2]),
+    /// Pieces of spam that were judged, and that were dropped unseen.
+    pub spam: [u64; 2],
+    /// Old messages that arrived again, and how often one of them was passed on.
+    pub replays: [u64; 2],
+}
+
+impl HarmDone {
+    fn of(plan: &Plan, tally: &Tally) -> Option<Self> {
+        let harm = &plan.adversary;
+        (harm.eclipsed + harm.spammers + harm.replayers > 0).then(|| Self {
+            eclipsed: (
+                tally.eclipsed.iter().sum(),
+                [0.5, 0.99].map(|part| quantile(&tally.eclipsed, part)),
+            ),
+            spam: tally.spam,
+            replays: tally.replays,
+        })
+    }
 }
 
 /// How often the law was asked, and what came of it.
@@ -188,6 +219,8 @@ impl Report {
             lost: [tally.lost, tally.cut],
             silenced: tally.silenced,
             unsaid: tally.unsaid.len() as u64,
+            harm: HarmDone::of(plan, tally),
+            relayed: tally.relayed,
             p50_ms,
             p99_ms,
             regions: names

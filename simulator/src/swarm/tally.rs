@@ -70,6 +70,14 @@ pub struct Tally {
     pub departures: u64,
     /// Peers put out of a mesh for their silence.
     pub silenced: u64,
+    /// First arrivals at those who are eclipsed, by delay.
+    pub eclipsed: Vec<u64>,
+    /// What spammers sent: judged, and dropped unseen.
+    pub spam: [u64; 2],
+    /// Messages that arrived again when they were forgotten, and how often one of them was passed on.
+    pub replays: [u64; 2],
+    /// What went through relays.
+    pub relayed: Sent,
 }
 
 /// A number of things and their bytes.
@@ -107,6 +115,10 @@ impl Tally {
             unsaid: Vec::new(),
             departures: 0,
             silenced: 0,
+            eclipsed: vec![0; DELAYS],
+            spam: [0; 2],
+            replays: [0; 2],
+            relayed: Sent::default(),
         }
     }
 
@@ -115,6 +127,11 @@ impl Tally {
     #[inline]
     pub fn first(&mut self, region: usize, message: u32, micros: u64) {
         self.first_many(region, message, micros, 1);
+    }
+
+    /// It arrived at one who is eclipsed.
+    pub fn eclipsed_first(&mut self, micros: u64) {
+        self.eclipsed[(micros / 1_000).min(DELAYS as u64 - 1) as usize] += 1;
     }
 
     /// It arrived at `count` agents at once.
@@ -184,6 +201,15 @@ impl Tally {
         self.unsaid.extend_from_slice(&other.unsaid);
         self.departures += other.departures;
         self.silenced += other.silenced;
+        sum(&mut self.eclipsed, &other.eclipsed);
+        for (ours, theirs) in [
+            (&mut self.spam, other.spam),
+            (&mut self.replays, other.replays),
+        ] {
+            ours.iter_mut().zip(theirs).for_each(|(a, b)| *a += b);
+        }
+        self.relayed.count += other.relayed.count;
+        self.relayed.bytes += other.relayed.bytes;
     }
 
     /// First arrivals, all regions together, by delay.

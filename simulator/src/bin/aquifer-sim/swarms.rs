@@ -210,6 +210,22 @@ pub(crate) fn tell(report: &Report) -> String {
             report.silenced
         ));
     }
+    if let Some(harm) = &report.harm {
+        let (arrivals, [half, most]) = harm.eclipsed;
+        let ([judged, dropped], [again, passed]) = (harm.spam, harm.replays);
+        say(format!(
+            "harm        {arrivals} deliveries to the eclipsed, half within {}, 99 % within {}; {judged} pieces of spam judged, {dropped} dropped unseen; {again} old messages came again, {passed} passed on",
+            ms(half),
+            ms(most)
+        ));
+    }
+    if report.relayed.count > 0 {
+        let all: u64 = report.sent.values().flatten().map(|sent| sent.count).sum();
+        say(format!(
+            "relays      {:.2} % of all that was sent went through one",
+            report.relayed.count as f64 / all.max(1) as f64 * 100.0
+        ));
+    }
     say(format!(
         "WAN         {:.2} B for each delivery",
         report.wan_bytes_per_delivery

@@ -9,7 +9,7 @@
 use super::Gossip;
 use super::churn::{AWAY, FRESH, moment};
 use crate::swarm::column::Column;
-use crate::swarm::event::Event;
+use crate::swarm::event::{Event, SLOTS_MAX};
 use crate::swarm::graph::{Link, Shape};
 use crate::swarm::replicas::Replicas;
 use crate::swarm::tally::Tally;
@@ -42,6 +42,8 @@ pub struct Shard {
     /// Links whose other end is away, as far as it was noticed.
     pub(super) down: Column<u32>,
     pub(super) pace: Column<Pace>,
+    /// Bad messages that came over each link; empty if nobody spams.
+    pub(super) strikes: Column<[u8; SLOTS_MAX]>,
     /// Until when each is busy sending, in microseconds; empty if nobody ever is.
     pub(super) uplink: Column<u64>,
     /// What an agent judges beside the first, by agent and message.
@@ -106,6 +108,9 @@ impl Shard {
             since: Column::zeroed(count * usize::from(model.churn.is_some())),
             down: Column::zeroed(count * usize::from(model.churn.is_some())),
             pace: Column::zeroed(count * usize::from(model.mesh.scores)),
+            strikes: Column::zeroed(
+                count * usize::from(model.mesh.scores && model.harm.spammers > 0),
+            ),
             uplink: Column::zeroed(count * usize::from(model.uplink > 0)),
             more: BTreeMap::new(),
             without: Vec::new(),
@@ -138,8 +143,11 @@ impl Shard {
     pub fn bytes(&self) -> usize {
         let small = self.links.bytes() + self.meshes.bytes() + self.backoff.bytes();
         let large = self.seen.bytes() + self.offered.bytes() + self.wanted.bytes();
-        let seldom =
-            self.since.bytes() + self.down.bytes() + self.pace.bytes() + self.uplink.bytes();
+        let seldom = self.strikes.bytes()
+            + self.since.bytes()
+            + self.down.bytes()
+            + self.pace.bytes()
+            + self.uplink.bytes();
         small + large + self.judging.bytes() + seldom
     }
 

@@ -107,6 +107,16 @@ impl<O: Out> Way<'_, O> {
             shard.tally.cut += 1;
             return false;
         }
+        if model.harm.eclipsed > 0 && model.is_severed((agent, slot), (peer, reverse)) {
+            return false;
+        }
+        if model.nat[0] > 0 && model.is_relayed(agent, peer) {
+            // Through a relay in the region of whoever listens.
+            takes +=
+                model.geography.inside(region) + model.geography.processing(peer.into(), about);
+            shard.tally.relayed.count += 1;
+            shard.tally.relayed.bytes += bytes;
+        }
         self.out
             .send(self.at + takes, Event::new(peer, reverse, kind, message));
         true

@@ -171,7 +171,7 @@ pub struct Partition {
 }
 
 /// Agents that do harm, drawn from all.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Adversary {
     /// Of a million agents, so many pass on nothing.
@@ -181,6 +181,49 @@ pub struct Adversary {
     pub from: Duration,
     /// Of a million agents, so many send without asking the law.
     pub violators: u32,
+    /// Of a million agents, so many are eclipsed: of their links all that others made are an attacker's,
+    /// who takes and gives nothing.
+    pub eclipsed: u32,
+    /// Of a million agents, so many send what nobody asked for and nobody can use.
+    pub spammers: u32,
+    /// So many of it a second, each to all of its mesh.
+    pub spam: f64,
+    /// Of a million agents, so many say every message once more when meshes have forgotten it.
+    pub replayers: u32,
+}
+
+impl Default for Adversary {
+    fn default() -> Self {
+        Self {
+            censors: 0,
+            from: Duration::ZERO,
+            violators: 0,
+            eclipsed: 0,
+            spammers: 0,
+            spam: 10.0,
+            replayers: 0,
+        }
+    }
+}
+
+/// Agents that cannot be reached from outside.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Nat {
+    /// Of a million agents, so many are behind a NAT.
+    pub behind: u32,
+    /// Of a million pairs that both are, so many get through all the same (hole punching); the others
+    /// speak through a relay in the region of whoever listens.
+    pub punched: u32,
+}
+
+impl Default for Nat {
+    fn default() -> Self {
+        Self {
+            behind: 0,
+            punched: 700_000,
+        }
+    }
 }
 
 /// Messages of one topic.

@@ -141,6 +141,7 @@ pub(super) fn found(
             sent: vec![0; links],
             mail: Vec::new(),
             wake_at: u64::MAX,
+            ahead: 0,
         });
     }
     Ok(Replicas {

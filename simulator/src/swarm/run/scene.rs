@@ -6,7 +6,7 @@ use crate::scenario::rule::Rule;
 use crate::swarm::draw::{Draws, Purpose};
 use crate::swarm::geography::Geography;
 use crate::swarm::gossip::churn::{Churn, Cut};
-use crate::swarm::gossip::{self, Gossip, Mesh, Message};
+use crate::swarm::gossip::{self, Gossip, Harm, Mesh, Message};
 use crate::swarm::graph::{Graph, Shape};
 use crate::swarm::plan::{ChurnPlan, ParseSwarm, Partition, Plan, Tier, Workload, is_in};
 use crate::swarm::replicas::{Replicas, Site};
@@ -88,6 +88,13 @@ pub(super) fn model(plan: &Plan, seed: u64) -> Result<Gossip, ParseSwarm> {
         censors: plan.adversary.censors,
         censors_from: micros(plan.adversary.from),
         violators: plan.adversary.violators,
+        harm: Harm {
+            eclipsed: plan.adversary.eclipsed,
+            spammers: plan.adversary.spammers,
+            spam_every: (1_000_000.0 / plan.adversary.spam) as u64,
+            replayers: plan.adversary.replayers,
+        },
+        nat: [plan.nat.behind, plan.nat.punched],
         records: false,
         draws,
     })
@@ -161,7 +168,13 @@ pub(super) fn minds(plan: &Plan, seed: u64, model: &Gossip) -> Result<Replicas, 
         .map(|message| message.publisher)
         .collect();
     let links = usize::from(plan.links) + geography.regions();
-    Replicas::found(seed, &sites, &topics, &publishers, links)
+    let mut replicas = Replicas::found(seed, &sites, &topics, &publishers, links)?;
+    let most = 2 * micros(plan.skew) as u32 / 1_000;
+    for agent in (0..plan.agents as u32).filter(|_| most > 0) {
+        let millis = model.draws.below(most + 1, Purpose::Clock, agent.into(), 0);
+        replicas.sets_clock(agent, u64::from(millis) * 1_000);
+    }
+    Ok(replicas)
 }
 
 /// Draws until somebody honest is found: with one honest agent in a hundred, all but one in 10¹⁷ find one.
