@@ -7,7 +7,7 @@
 //! a byte. Both take geography, graph, chance and law from the same place.
 //!
 //! In reading order: [`plan`] · [`run`] · [`event`] · [`engine`] · [`geography`] · [`graph`] ·
-//! [`gossip`] · [`sessions`] · [`replicas`] · [`planet`] · [`kademlia`] · [`agreement`] · [`analytic`] · [`tally`] · [`report`] · [`page`].
+//! [`gossip`] · [`sessions`] · [`replicas`] · [`planet`] · [`kademlia`] · [`society`] · [`agreement`] · [`analytic`] · [`tally`] · [`report`] · [`page`].
 
 pub mod agreement;
 pub mod analytic;
@@ -24,6 +24,8 @@ pub mod plan;
 pub mod planet;
 pub mod replicas;
 pub mod report;
+pub mod resources;
 pub mod run;
 pub mod sessions;
+pub mod society;
 pub mod tally;

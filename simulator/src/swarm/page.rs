@@ -104,6 +104,19 @@ pub fn page(name: &str, plan: &str, report: &Report, tally: &Tally) -> String {
         add(&Bars::new("hops", WHOLE).draw(&bars));
         add("</section>");
     }
+    if !report.resources.is_empty() {
+        add("<section><h2>What it needs, by arithmetic from what was measured</h2>");
+        add(&needs(report));
+        add("</section>");
+    }
+    for done in &report.behaviours {
+        let (name, lines) = done.lines();
+        add(&format!("<section><h2>What they did: {name}</h2><table>"));
+        lines
+            .iter()
+            .for_each(|(what, said)| add(&row(what, std::slice::from_ref(said))));
+        add("</table></section>");
+    }
     if !report.agreement.is_empty() {
         add("<section><h2>Two tiers beside each other, where both can be run</h2>");
         add(&beside(report));
@@ -283,6 +296,21 @@ fn beside(report: &Report) -> String {
         row(&grouped(both.agents), &cells)
     });
     let head = "<tr><th>agents</th><th>tiers</th><th>half within</th><th>99 % within</th><th>duplicates</th></tr>";
+    format!("<table>{head}{}</table>", rows.collect::<String>())
+}
+
+fn needs(report: &Report) -> String {
+    let rows = report.resources.iter().map(|need| {
+        let enough = if need.is_met() {
+            "enough"
+        } else {
+            "NOT ENOUGH"
+        };
+        let needed = format!("{:.2} {}", need.needed, need.unit);
+        let stated = format!("{} {}", need.stated, need.unit);
+        row(need.name, &[needed, stated, enough.to_owned()])
+    });
+    let head = "<tr><th></th><th>needed</th><th>there is</th><th></th></tr>";
     format!("<table>{head}{}</table>", rows.collect::<String>())
 }
 

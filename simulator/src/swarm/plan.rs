@@ -4,14 +4,19 @@
 //!
 //! Not here: reading files (the binary), putting the plan into practice (`run`).
 
+mod acts;
+mod keys;
 mod parts;
 
 use super::event::{AGENTS_MAX, MESSAGES_MAX, SLOTS_MAX};
 use super::geography::{Matrix, ReadMatrix, read_matrix};
 use super::gossip::Gossip;
 use super::graph::Shape;
-use crate::keys;
+use super::resources::{self, Resources};
+use crate::keys::unknown;
+pub use acts::{Behaviour, Hierarchy, RecallPlan, SignalsPlan, TasksPlan};
 use aquifer_protocol::limits::TEXT_BYTES_MAX;
+use keys::{ADVERSARY, CHURN, DHT, KEYS, LATENCY, MESH, NAT, PARTITION, WORKLOAD};
 pub use parts::{Adversary, ChurnPlan, Dht, Latency, MeshPlan, Nat, Partition, Workload};
 use parts::{say_span, span};
 use serde::{Deserialize, Serialize};
@@ -22,7 +27,8 @@ pub const MATRICES: [(&str, &str); 1] =
     [("cloud8", include_str!("../../plans/matrices/cloud8.csv"))];
 
 /// The plans of swarms that come with the simulator: name and text.
-pub const SHIPPED: [(&str, &str); 10] = [
+pub const SHIPPED: [(&str, &str); 11] = [
+    ("hierarchy", include_str!("../../plans/hierarchy.toml")),
     ("replicas", include_str!("../../plans/replicas.toml")),
     ("million", include_str!("../../plans/million.toml")),
     ("planet", include_str!("../../plans/planet.toml")),
@@ -97,6 +103,13 @@ pub struct Plan {
     /// In the full tier: clocks are up to so much ahead or behind.
     #[serde(deserialize_with = "span", serialize_with = "say_span")]
     pub skew: Duration,
+    /// How agents are grouped.
+    pub hierarchy: Hierarchy,
+    /// What they do together, one after the other.
+    pub behaviour: Vec<Behaviour>,
+    /// What machines there are, to be held against what is needed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
     /// Agents that do harm.
     pub adversary: Adversary,
     /// The part of those that may have a message which must have it in the end.
@@ -122,6 +135,9 @@ impl Default for Plan {
             partition: Vec::new(),
             nat: Nat::default(),
             skew: Duration::ZERO,
+            hierarchy: Hierarchy::default(),
+            behaviour: Vec::new(),
+            resources: None,
             adversary: Adversary::default(),
             reach: 0.999,
             workload: vec![Workload::default()],
@@ -156,56 +172,6 @@ pub enum ParseSwarm {
     },
 }
 
-const KEYS: [&str; 17] = [
-    "about",
-    "tier",
-    "agents",
-    "horizon",
-    "links",
-    "shape",
-    "latency",
-    "mesh",
-    "dht",
-    "churn",
-    "partition",
-    "nat",
-    "skew",
-    "adversary",
-    "reach",
-    "workload",
-    "quantum",
-];
-const LATENCY: [&str; 6] = ["matrix", "shares", "jitter", "processing", "loss", "uplink"];
-const MESH: [&str; 13] = [
-    "degree",
-    "low",
-    "high",
-    "outbound",
-    "lazy",
-    "heartbeat",
-    "linking",
-    "memory",
-    "sync",
-    "flood",
-    "scores",
-    "validate",
-    "dont_want",
-];
-const DHT: [&str; 6] = ["lookups", "k", "alpha", "stalled", "stale", "timeout"];
-const CHURN: [&str; 5] = ["session", "away", "spread", "crashes", "notice"];
-const PARTITION: [&str; 3] = ["regions", "from", "lasts"];
-const ADVERSARY: [&str; 7] = [
-    "censors",
-    "from",
-    "violators",
-    "eclipsed",
-    "spammers",
-    "spam",
-    "replayers",
-];
-const NAT: [&str; 2] = ["behind", "punched"];
-const WORKLOAD: [&str; 6] = ["topic", "law", "count", "rate", "from", "bytes"];
-
 impl Plan {
     /// Whether a text means a swarm: it names agents, which a storm has none of.
     pub fn is_meant(text: &str) -> bool {
@@ -227,6 +193,8 @@ impl Plan {
             ("churn", &CHURN[..]),
             ("adversary", &ADVERSARY[..]),
             ("nat", &NAT[..]),
+            ("hierarchy", &acts::HIERARCHY[..]),
+            ("resources", &resources::KEYS[..]),
         ];
         for (key, keys) in parts {
             if let Some(part) = table.get(key).and_then(toml::Value::as_table) {
@@ -242,6 +210,16 @@ impl Plan {
             {
                 known(part, keys)?;
             }
+        }
+        let behaviours = table.get("behaviour").and_then(toml::Value::as_array);
+        for behaviour in behaviours
+            .into_iter()
+            .flatten()
+            .filter_map(toml::Value::as_table)
+        {
+            let kind = behaviour.get("kind").and_then(toml::Value::as_str);
+            let keys = acts::KINDS.iter().find(|(name, _)| kind == Some(name));
+            known(behaviour, keys.map_or(&["kind"], |(_, keys)| keys))?;
         }
         let plan: Self = table.try_into()?;
         plan.check()?;
@@ -396,6 +374,7 @@ impl Plan {
                 return fail("workload", format!("a memory has 1 to {longest} `bytes`"));
             }
         }
+        acts::check(&self.hierarchy, &self.behaviour, self.agents)?;
         for workload in &self.workload {
             if !(workload.rate > 0.0 && workload.rate <= 1_000_000.0) {
                 return fail(
@@ -414,7 +393,7 @@ impl Plan {
 }
 
 fn known(table: &toml::Table, keys: &[&'static str]) -> Result<(), ParseSwarm> {
-    match keys::unknown(table.keys(), keys) {
+    match unknown(table.keys(), keys) {
         Some((key, nearest)) => Err(ParseSwarm::UnknownKey { key, nearest }),
         None => Ok(()),
     }

@@ -7,7 +7,9 @@ use super::event::Kind;
 use super::kademlia::Lookups;
 use super::plan::{Plan, Tier};
 use super::replicas::Counts;
+use super::resources::Need;
 use super::run::Outcome;
+use super::society::Done;
 use super::tally::{Sent, Tally, quantile};
 use crate::report::Outcome as Verdict;
 use serde::Serialize;
@@ -95,6 +97,12 @@ pub struct Report {
     /// Lookups in the directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lookups: Option<Lookups>,
+    /// What the plan's machines have, and what its agents need of it: arithmetic, from what was measured.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub resources: Vec<Need>,
+    /// What agents did together.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub behaviours: Vec<Done>,
     /// What replicas did, in the full tier.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas: Option<Counts>,
@@ -244,6 +252,11 @@ impl Report {
             },
             violations,
             lookups: None,
+            resources: plan.resources.as_ref().map_or_else(Vec::new, |resources| {
+                let bytes = plan.workload.first().map_or(0, |workload| workload.bytes);
+                resources.needs(plan.agents, names.len(), each(tally.duplicates), bytes)
+            }),
+            behaviours: Vec::new(),
             replicas: outcome.replicas,
             agreement: Vec::new(),
             digest: outcome.ran.digest.to_string(),

@@ -18,7 +18,8 @@ use super::planet::{Planet, QUANTA, Said};
 use super::replicas::Counts;
 use super::tally::Tally;
 use crate::parallel::crew::{self, Crew, Progress, Watch};
-use scene::{crowd, geography, law, minds, model, someone};
+pub(super) use scene::{churn, cuts, geography};
+use scene::{crowd, law, minds, model, someone};
 use std::time::Duration;
 
 /// Which engine runs it.

@@ -9,7 +9,9 @@ use aquifer_simulator::swarm::page::page;
 use aquifer_simulator::swarm::plan::{ParseSwarm, Plan, Tier};
 use aquifer_simulator::swarm::planet::QUANTA;
 use aquifer_simulator::swarm::report::Report;
+use aquifer_simulator::swarm::resources::Need;
 use aquifer_simulator::swarm::run::{How, lookups, planet, prepare};
+use aquifer_simulator::swarm::society::behave;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -77,6 +79,7 @@ pub(crate) fn swarm(
     let whole = !stop.load(Ordering::Relaxed);
     let mut report = Report::of(plan, seed, &names, &outcome, cost, whole);
     report.lookups = lookups(plan, seed)?;
+    report.behaviours = behave(plan, seed, how.engine, &|_| !stop.load(Ordering::Relaxed))?;
     if whole {
         report.agreement = agreement(plan, seed)?;
     }
@@ -272,6 +275,28 @@ pub(crate) fn tell(report: &Report) -> String {
             lookups.p50_ms,
             lookups.p99_ms
         ));
+    }
+    if !report.resources.is_empty() {
+        say("resources, by arithmetic from what was measured".to_owned());
+    }
+    for need in &report.resources {
+        let Need {
+            name,
+            unit,
+            stated,
+            needed,
+        } = need;
+        let enough = if need.is_met() { "" } else { ": NOT ENOUGH" };
+        say(format!(
+            "  {name:<24} {needed:>10.2} of {stated:>8.0} {unit}{enough}"
+        ));
+    }
+    for done in &report.behaviours {
+        let (name, lines) = done.lines();
+        say(format!("{name}, {} events", done.events));
+        lines
+            .iter()
+            .for_each(|(what, said)| say(format!("  {what:<20} {said}")));
     }
     for agreement in &report.agreement {
         let ([half, half_here], [most, most_here]) = (agreement.p50_ms, agreement.p99_ms);

@@ -23,7 +23,7 @@ pub(super) fn crowd(geography: &Geography, allowed: u16) -> u64 {
 }
 
 /// Where all agents are.
-pub(super) fn geography(plan: &Plan, draws: Draws) -> Result<Geography, ParseSwarm> {
+pub(in crate::swarm) fn geography(plan: &Plan, draws: Draws) -> Result<Geography, ParseSwarm> {
     let matrix = plan.matrix()?;
     let shares = match plan.latency.shares.is_empty() {
         true => vec![1.0; matrix.0.len()],
@@ -217,7 +217,7 @@ impl Honest {
 }
 
 /// Agents that come and go, if the plan has any.
-fn churn(plan: &ChurnPlan) -> Option<Churn> {
+pub(in crate::swarm) fn churn(plan: &ChurnPlan) -> Option<Churn> {
     let spans = |median: Duration| Spans {
         median: micros(median),
         spread: plan.spread,
@@ -230,7 +230,7 @@ fn churn(plan: &ChurnPlan) -> Option<Churn> {
     })
 }
 
-fn cuts(plan: &Plan, names: &[String]) -> Vec<Cut> {
+pub(in crate::swarm) fn cuts(plan: &Plan, names: &[String]) -> Vec<Cut> {
     let mask = |partition: &Partition| {
         let named = |region: &str| partition.regions.iter().any(|name| is_in(region, name));
         let bit = |(number, region): (usize, &String)| u16::from(named(region)) << number;
