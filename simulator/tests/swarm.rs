@@ -1,8 +1,9 @@
 //! A swarm is one, however it is run: engines, threads and partitions change the time it takes.
 
 use aquifer_simulator::parallel::crew::Watch;
+use aquifer_simulator::swarm::event::Kind;
 use aquifer_simulator::swarm::plan::Plan;
-use aquifer_simulator::swarm::run::{Engine, How, Outcome, planet, run};
+use aquifer_simulator::swarm::run::{Engine, How, Outcome, planet, prepare, run};
 use aquifer_simulator::swarm::tally::quantile;
 
 const ALL: Watch<'static> = &|_| true;
@@ -279,4 +280,23 @@ fn meshes_that_form_in_a_hurry_are_made_of_shorter_links() {
     };
     let (hurried, patient) = (half("1s"), half("10m"));
     assert!(hurried < 0.95 * patient, "{hurried} against {patient} ms");
+}
+
+/// Two runs that are not one are bisected to the epoch in which they part, and that says how.
+#[test]
+fn runs_that_part_say_where_and_how() {
+    let text = |from| format!("agents = 300\nhorizon = \"2s\"\n[[workload]]\nfrom = \"{from}\"\n");
+    let prepared = |from| prepare(&plan(&text(from)), 1, How::default()).expect("it can be run");
+    let digests = ["1s", "1001ms"].map(|from| prepared(from).run(ALL).ran.digest);
+    let parted = digests[0]
+        .first_difference(&digests[1])
+        .expect("they differ");
+    let [one, other] = ["1s", "1001ms"].map(|from| prepared(from).watched(parted as u64));
+    let only: Vec<_> = one.iter().filter(|seen| !other.contains(seen)).collect();
+    // In the one it is published in that epoch, in the other later.
+    assert_eq!(1, only.len(), "{only:?}");
+    assert_eq!((1_000_000, Kind::Timer), (only[0].at, only[0].event.kind()));
+    assert!(other.len() < one.len());
+    let same = prepared("1s").watched(parted as u64);
+    assert_eq!(one, same);
 }

@@ -16,6 +16,7 @@ pub mod digest;
 pub mod epoch;
 pub mod heap;
 mod ring;
+pub mod watched;
 
 use super::event::EPOCH_MAX;
 pub use super::event::Event;

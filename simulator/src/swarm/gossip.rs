@@ -342,7 +342,13 @@ impl Gossip {
         let published = self.messages[message as usize].at;
         if shard.came_after(agent, published) {
             shard.tally.late += 1;
+            shard.catches_up(agent, at);
             return;
+        }
+        for (number, cut) in self.cuts.iter().enumerate() {
+            if cut.from <= published && published < cut.until && at >= cut.until {
+                shard.tally.mends(number, at - cut.until);
+            }
         }
         let micros = at - published;
         shard.tally.first(region, message, micros);

@@ -219,6 +219,18 @@ fn coming_and_going(report: &Report) -> Option<String> {
         "of all deliveries, those to agents that had been away",
         format!("{:.2} %", report.late * 100.0),
     ));
+    for mended in &report.convergence {
+        let last = mended.last_ms.map_or_else(String::new, |ms| {
+            format!(", the last after {} ms", grouped(ms))
+        });
+        rows.push(row(
+            &format!("what was missed, after {}", mended.after),
+            format!(
+                "half within {:.0} ms, 99 % within {:.0} ms{last}",
+                mended.p50_ms, mended.p99_ms
+            ),
+        ));
+    }
     if let Some(settled) = report.settled {
         let what = "of what those who are here at the end should have, they have";
         rows.push(row(what, format!("{:.4} %", settled * 100.0)));

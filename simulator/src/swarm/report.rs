@@ -10,7 +10,7 @@ use super::replicas::Counts;
 use super::resources::Need;
 use super::run::Outcome;
 use super::society::Done;
-use super::tally::{Sent, Tally, quantile};
+use super::tally::{Sent, Tally, quantile, step_ms};
 use crate::report::Outcome as Verdict;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -60,6 +60,10 @@ pub struct Report {
     pub late: f64,
     /// Departures.
     pub departures: u64,
+    /// How soon all is well again: after each time that regions were cut off, what was said meanwhile; and
+    /// after absences, what was missed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub convergence: Vec<Convergence>,
     /// Things lost: sent again, and for ever since regions were cut off.
     pub lost: [u64; 2],
     /// Peers put out of a mesh for their silence.
@@ -113,6 +117,44 @@ pub struct Report {
     pub digest: String,
     /// Whether it was run to its end.
     pub whole: bool,
+}
+
+/// How soon those who had been cut off, or away, had what they had missed.
+#[derive(Clone, Debug, Serialize)]
+pub struct Convergence {
+    /// After what.
+    pub after: String,
+    /// First arrivals of what was missed.
+    pub arrivals: u64,
+    /// Half of it and 99 in 100 had arrived within so many milliseconds (an eighth more or less).
+    pub p50_ms: f64,
+    /// See above.
+    pub p99_ms: f64,
+    /// The last of it, where that was seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_ms: Option<u64>,
+}
+
+impl Convergence {
+    fn of(plan: &Plan, tally: &Tally) -> Vec<Self> {
+        let one = |after: String, steps: &[u64], last_ms: Option<u64>| {
+            let within = |part| Some(step_ms(quantile(steps, part)? as usize + 1));
+            Some(Self {
+                after,
+                arrivals: steps.iter().sum(),
+                p50_ms: within(0.5)?,
+                p99_ms: within(0.99)?,
+                last_ms,
+            })
+        };
+        let cuts = plan.partition.iter().zip(&tally.mended);
+        let cuts = cuts.map(|(cut, (steps, last))| {
+            let name = format!("{} was cut off for {:?}", cut.regions.join(", "), cut.lasts);
+            one(name, steps, Some(*last))
+        });
+        let away = one("absences".to_owned(), &tally.caught_up, None);
+        cuts.chain([away]).flatten().collect()
+    }
 }
 
 /// What eclipses, spam and replays came to.
@@ -224,6 +266,7 @@ impl Report {
             settled,
             late: tally.late as f64 / all.max(1) as f64,
             departures: tally.departures,
+            convergence: Convergence::of(plan, tally),
             lost: [tally.lost, tally.cut],
             silenced: tally.silenced,
             unsaid: tally.unsaid.len() as u64,

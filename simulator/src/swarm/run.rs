@@ -10,6 +10,7 @@ mod scene;
 
 use super::draw::{Draws, Purpose};
 use super::engine::epoch::Owners;
+use super::engine::watched::{Happened, Watched};
 use super::engine::{Clockwork, Ran};
 use super::gossip::{FRAME_BYTES, Gossip, Shard};
 use super::kademlia::{Kademlia, Lookups, Settings};
@@ -122,6 +123,21 @@ impl Prepared {
     /// Who is where, linked to whom, and publishes what.
     pub fn model(&self) -> &Gossip {
         &self.model
+    }
+
+    /// Lets it happen, and says what happened in one epoch.
+    pub fn watched(mut self, epoch: u64) -> Vec<Happened> {
+        let watched = Watched::new(&self.model, self.clockwork, epoch);
+        match self.engine {
+            Engine::Heap => {
+                let shard = self.shards.remove(0);
+                crew::heap(&watched, shard, self.clockwork, &|_| true);
+            }
+            Engine::Epoch => {
+                crew::epochs(&watched, self.shards, self.clockwork, &self.crew, &|_| true);
+            }
+        }
+        watched.seen()
     }
 
     /// Lets it happen.

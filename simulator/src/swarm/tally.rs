@@ -70,6 +70,11 @@ pub struct Tally {
     pub departures: u64,
     /// Peers put out of a mesh for their silence.
     pub silenced: u64,
+    /// For each time that regions were cut off: first arrivals, after it, of what was said during it, by
+    /// steps of time since; and the last of them, in milliseconds.
+    pub mended: Vec<([u64; STEPS], u64)>,
+    /// First arrivals at those who had been away, by steps of time since they came back.
+    pub caught_up: [u64; STEPS],
     /// First arrivals at those who are eclipsed, by delay.
     pub eclipsed: Vec<u64>,
     /// What spammers sent: judged, and dropped unseen.
@@ -115,6 +120,8 @@ impl Tally {
             unsaid: Vec::new(),
             departures: 0,
             silenced: 0,
+            mended: Vec::new(),
+            caught_up: [0; STEPS],
             eclipsed: vec![0; DELAYS],
             spam: [0; 2],
             replays: [0; 2],
@@ -127,6 +134,21 @@ impl Tally {
     #[inline]
     pub fn first(&mut self, region: usize, message: u32, micros: u64) {
         self.first_many(region, message, micros, 1);
+    }
+
+    /// What was said while regions were cut off arrived, so long after the `cut`-th such time.
+    pub fn mends(&mut self, cut: usize, micros: u64) {
+        if self.mended.len() <= cut {
+            self.mended.resize(cut + 1, ([0; STEPS], 0));
+        }
+        let (steps, last) = &mut self.mended[cut];
+        steps[step(micros / 1_000)] += 1;
+        *last = (*last).max(micros / 1_000);
+    }
+
+    /// It arrived at one who had been away, and is back since so long.
+    pub fn catches_up(&mut self, millis: u64) {
+        self.caught_up[step(millis)] += 1;
     }
 
     /// It arrived at one who is eclipsed.
@@ -201,6 +223,14 @@ impl Tally {
         self.unsaid.extend_from_slice(&other.unsaid);
         self.departures += other.departures;
         self.silenced += other.silenced;
+        let most = self.mended.len().max(other.mended.len());
+        self.mended.resize(most, ([0; STEPS], 0));
+        for ((ours, last), (theirs, other)) in self.mended.iter_mut().zip(&other.mended) {
+            ours.iter_mut().zip(theirs).for_each(|(a, b)| *a += b);
+            *last = (*last).max(*other);
+        }
+        let caught_up = self.caught_up.iter_mut().zip(&other.caught_up);
+        caught_up.for_each(|(a, b)| *a += b);
         sum(&mut self.eclipsed, &other.eclipsed);
         for (ours, theirs) in [
             (&mut self.spam, other.spam),

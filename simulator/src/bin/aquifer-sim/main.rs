@@ -10,6 +10,7 @@ mod machine;
 mod storms;
 mod swarms;
 mod sweep;
+mod verify;
 
 use anyhow::{Context as _, bail};
 use aquifer_simulator::scenario::plan::SHIPPED;
@@ -133,6 +134,20 @@ enum Verb {
         /// Another
         second: PathBuf,
     },
+    /// Run a swarm by both engines, in one thread and two and in many partitions: is it one?
+    Verify {
+        /// A path, or the name of a plan that comes along
+        plan: String,
+        /// Decides everything the plan leaves open
+        #[arg(long, default_value = "1", value_parser = number)]
+        seed: u64,
+        /// So many agents instead of the plan's
+        #[arg(long)]
+        agents: Option<u64>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Print completions for a shell
     Completions {
         /// Which shell
@@ -214,6 +229,21 @@ fn act(verb: Verb) -> anyhow::Result<Outcome> {
                 }
             }
             Ok(report.outcome())
+        }
+        Verb::Verify {
+            plan: name,
+            seed,
+            agents,
+            json,
+        } => {
+            let text = text(&name)?;
+            let AnyPlan::Swarm(mut plan) = read(&name, &text)? else {
+                return Err(
+                    Usage(format!("`{name}` is a storm; give a plan with `agents`")).into(),
+                );
+            };
+            plan.agents = agents.unwrap_or(plan.agents);
+            verify::verify(&plan, seed, json).map_err(|why| Usage(format!("{name}: {why}")).into())
         }
         Verb::Storm {
             seeds,

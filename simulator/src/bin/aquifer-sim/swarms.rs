@@ -12,6 +12,7 @@ use aquifer_simulator::swarm::report::Report;
 use aquifer_simulator::swarm::resources::Need;
 use aquifer_simulator::swarm::run::{How, lookups, planet, prepare};
 use aquifer_simulator::swarm::society::behave;
+use aquifer_simulator::swarm::tally::DELAYS;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -170,7 +171,11 @@ pub(crate) fn tell(report: &Report) -> String {
         text.push_str(&line);
         text.push('\n');
     };
-    let ms = |time: Option<u64>| time.map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms"));
+    let ms = |time: Option<u64>| match time {
+        None => "-".to_owned(),
+        Some(most) if most as usize == DELAYS - 1 => format!("more than {most} ms"),
+        Some(ms) => format!("{ms} ms"),
+    };
     let Report {
         agents,
         tier,
@@ -198,6 +203,15 @@ pub(crate) fn tell(report: &Report) -> String {
             settled * 100.0,
             report.departures,
             report.late * 100.0
+        ));
+    }
+    for mended in &report.convergence {
+        let last = mended
+            .last_ms
+            .map_or_else(String::new, |ms| format!(", the last after {ms} ms"));
+        say(format!(
+            "convergence after {}: {} arrivals, half within {:.0} ms, 99 % within {:.0} ms{last}",
+            mended.after, mended.arrivals, mended.p50_ms, mended.p99_ms
         ));
     }
     let [again, cut] = report.lost;

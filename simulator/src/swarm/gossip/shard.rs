@@ -177,6 +177,13 @@ impl Shard {
         since.is_some_and(|since| since & !FRESH > moment(at))
     }
 
+    /// One that had been away has something that it missed.
+    pub(super) fn catches_up(&mut self, agent: u32, at: u64) {
+        let since = self.since[self.place(agent)] & !FRESH;
+        let millis = u64::from(moment(at).saturating_sub(since));
+        self.tally.catches_up(millis);
+    }
+
     /// Something came over a link.
     #[inline]
     pub(super) fn hears(&mut self, agent: u32, slot: u8) {
