@@ -2,13 +2,13 @@
 //!
 //! Nanoseconds of processor time for each event, the best of some runs. `push` is one message to all
 //! over a mesh that stays as it is; `gossip` is GossipSub whole: heartbeats, IHAVE, IWANT, IDONTWANT,
-//! judging. The limits are those of memory: what one look at a random place costs if the next waits for
+//! judging. `full` is the product's own replica behind each agent, `planet` a byte. The limits are those of memory: what one look at a random place costs if the next waits for
 //! it, and if it does not.
 //!
 //! `cargo bench -p aquifer-simulator --bench speed [-- LARGEST]`, ten million agents if not said.
 
 use aquifer_simulator::swarm::column::Column;
-use aquifer_simulator::swarm::plan::Plan;
+use aquifer_simulator::swarm::plan::{Plan, Tier};
 use aquifer_simulator::swarm::run::{Engine, How, planet, prepare};
 use rustix::time::{ClockId, clock_gettime};
 use std::hint::black_box;
@@ -46,6 +46,14 @@ fn main() {
             println!();
         }
     }
+    print!("{:<24}", "full, Epoch, 1 thread");
+    for agents in sizes {
+        match agents > largest.min(100_000) {
+            true => print!("{:>12}", "-"),
+            false => print!("{:>12.1}", event(FULL, agents, How::default())),
+        }
+    }
+    println!();
     print!("{:<24}", "planet, 1 thread");
     for agents in sizes {
         match agents > largest {
@@ -59,6 +67,8 @@ fn main() {
 const PUSH: &str =
     "links = 8\nhorizon = \"3s\"\n[mesh]\nhigh = 8\nheartbeat = \"0s\"\ndont_want = 0";
 const GOSSIP: &str = "horizon = \"5s\"\n[mesh]\nvalidate = \"1500us\"\n[[workload]]\ncount = 2";
+const FULL: &str = "tier = \"full\"\nshape = \"regional\"\nhorizon = \"10s\"\n\
+                    [[workload]]\nfrom = \"4s\"\ncount = 4\nbytes = 256";
 const PLANET: &str = "tier = \"planet\"\nlinks = 8";
 
 /// Processor time of this process, in nanoseconds.
@@ -75,7 +85,8 @@ fn plan(text: &str, agents: u64) -> Plan {
 
 fn event(text: &str, agents: u64, how: How) -> f64 {
     let plan = plan(text, agents);
-    let runs = if agents > 1_000_000 || how.engine == Engine::Heap {
+    let seldom = agents > 1_000_000 || plan.tier == Tier::Full && agents > 10_000;
+    let runs = if seldom || how.engine == Engine::Heap {
         1
     } else {
         3

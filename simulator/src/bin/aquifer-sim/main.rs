@@ -61,6 +61,9 @@ enum Verb {
         /// Of a swarm: a folder for the report, as `report.html` and `summary.json`
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
+        /// Of a swarm: without the tier beside it at sizes where both can be run, a few seconds
+        #[arg(long)]
+        alone: bool,
         /// Print the report as JSON
         #[arg(long)]
         json: bool,
@@ -192,6 +195,7 @@ fn act(verb: Verb) -> anyhow::Result<Outcome> {
             threads,
             partitions,
             out,
+            alone,
             json,
         } => {
             let text = text(&name)?;
@@ -208,6 +212,7 @@ fn act(verb: Verb) -> anyhow::Result<Outcome> {
                         name,
                         text,
                         plan: *plan,
+                        alone,
                     };
                     let engine = engine.into();
                     let how = How {

@@ -25,6 +25,8 @@ pub(crate) struct Found<'a> {
     pub(crate) name: &'a str,
     pub(crate) text: &'a str,
     pub(crate) plan: Plan,
+    /// Whether it is run without the neighbouring tier beside it.
+    pub(crate) alone: bool,
 }
 
 /// Runs a plan. A first Ctrl-C ends it where it is, with a report of what there is by then. What is to
@@ -80,8 +82,19 @@ pub(crate) fn swarm(
     let whole = !stop.load(Ordering::Relaxed);
     let mut report = Report::of(plan, seed, &names, &outcome, cost, whole);
     report.lookups = lookups(plan, seed)?;
-    report.behaviours = behave(plan, seed, how.engine, &|_| !stop.load(Ordering::Relaxed))?;
-    if whole {
+    // A second bar, from the beginning for each behaviour.
+    let lasts = plan.hierarchy.horizon;
+    bar.reset();
+    bar.set_length(lasts.as_millis() as u64);
+    let doing = |progress: Progress| {
+        tell_log(&said, &progress, lasts);
+        bar.set_position(progress.at / 1_000);
+        bar.set_message(format!("{} events on their way", progress.held));
+        !stop.load(Ordering::Relaxed)
+    };
+    report.behaviours = behave(plan, seed, how.engine, &doing)?;
+    bar.finish_and_clear();
+    if whole && !found.alone {
         report.agreement = agreement(plan, seed)?;
     }
     if let Some(out) = out {

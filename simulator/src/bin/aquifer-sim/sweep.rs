@@ -71,6 +71,7 @@ pub(crate) fn sweep(
                 name: sweep.name,
                 text: sweep.text,
                 plan: plan.clone(),
+                alone: true,
             };
             let report = swarms::swarm(&found, seed, how, None)?;
             let worse = report.verdict();

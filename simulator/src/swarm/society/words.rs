@@ -124,7 +124,10 @@ impl Done {
                 ("tasks", lines, it.sent)
             }
         };
-        let bytes = |(_, bytes): (u64, u64)| format!("{:.1} MB", bytes as f64 / 1e6);
+        let bytes = |(_, bytes): (u64, u64)| match bytes {
+            1_000_000_000.. => format!("{:.1} GB", bytes as f64 / 1e9),
+            _ => format!("{:.1} MB", bytes as f64 / 1e6),
+        };
         let [clusters, meshes, beyond] = sent.map(bytes);
         lines.push((
             "traffic",
