@@ -8,7 +8,9 @@
 //! each topic above it. Until there is a council, two nodes that found one topic before they meet
 //! are both its founders, and their policies narrow each other: safe, and shown by `doctor`.
 //!
-//! Not here: asking the law (`decide`), spreading it (`replica`).
+//! Not here: how it is folded (`fold`), asking the law (`decide`), spreading it (`replica`).
+
+mod fold;
 
 use crate::body::{Founding, Kind, Manifest};
 use crate::certificate::{Member, OpenChain};
@@ -18,7 +20,7 @@ use crate::limits::TOPICS_MAX;
 use crate::log::LogKey;
 use crate::policy::Policy;
 use crate::record::{Header, Record, RecordId, Seq};
-use crate::region::{Region, Regions};
+use crate::region::Region;
 use crate::time::Stamp;
 use crate::topic::{TopicId, TopicName};
 use std::collections::{BTreeMap, BTreeSet};
@@ -191,7 +193,13 @@ impl Law {
         under(label).or_else(|why| {
             let law = self.topics.get(&header.topic);
             let mut former = law.iter().flat_map(|law| law.versions.iter().rev().skip(1));
-            let lawful = former.any(|policy| under(Label { policy, ..label }).is_ok());
+            // Where a border was drawn, it is in the policy: its home is not that of today.
+            let then = |policy| Label {
+                policy,
+                home: None,
+                ..label
+            };
+            let lawful = former.any(|policy| under(then(policy)).is_ok());
             if lawful { Ok(()) } else { Err(why) }
         })
     }
@@ -263,6 +271,11 @@ impl Law {
     /// known then is to be judged again.
     pub fn take_rewritten(&mut self) -> BTreeSet<TopicId> {
         core::mem::take(&mut self.rewritten)
+    }
+
+    /// Marks all topics as rewritten.
+    pub(crate) fn suspect_all(&mut self) {
+        self.rewritten = self.topics.keys().copied().collect();
     }
 
     /// Learns a manifest from `record`. Returns the topics whose law it changed, or `None` if it is
@@ -394,106 +407,5 @@ impl Law {
                 })
             }
         }
-    }
-
-    /// Folds those topics anew. Returns which of them stand under another law than before.
-    fn refold(&mut self, concerns: impl Fn(&TopicLaw) -> bool) -> Vec<TopicId> {
-        let concerned: Vec<TopicLaw> = self
-            .topics
-            .values()
-            .filter(|law| concerns(law))
-            .cloned()
-            .collect();
-        let mut changed = Vec::new();
-        for before in concerned {
-            let id = self.fold_topic(&before.name);
-            let same = |law: &TopicLaw| law.versions == before.versions && law.home == before.home;
-            if !self.topics.get(&id).is_some_and(same) {
-                changed.push(id);
-            }
-        }
-        changed
-    }
-
-    /// The region in which the data of a policy by `founder` is at home.
-    fn home_of(&self, policy: &Policy, founder: NodeId) -> Option<Region> {
-        let required = policy.location.required_region.as_ref();
-        let own = self
-            .members
-            .get(&founder)
-            .map(|known| known.member.region());
-        required.or(own).map(Region::top)
-    }
-
-    /// A policy with its border drawn: data that may not leave its home is allowed nowhere else, also
-    /// below in topics that others founded elsewhere. A home that is not known yet is nowhere.
-    fn bounded(&self, policy: &Policy, founder: NodeId) -> Policy {
-        let mut policy = policy.clone();
-        if !policy.location.cross_border_allowed {
-            let home = Regions::only(self.home_of(&policy, founder));
-            let location = &mut policy.location;
-            location.allowed_regions = location.allowed_regions.meet(&home);
-        }
-        policy
-    }
-
-    /// Folds all foundings of `name` and of the topics above it, in order of stamp and id.
-    fn fold_topic(&mut self, name: &TopicName) -> TopicId {
-        let above: Vec<TopicName> = name.ancestors().collect();
-        let lines = core::iter::once(name).chain(&above);
-        let mut all: Vec<_> = lines
-            .filter_map(|line| self.foundings.get(line))
-            .flat_map(|of| {
-                of.iter()
-                    .map(|(place, (by, founding))| (*place, *by, founding))
-            })
-            .collect();
-        all.sort_by_key(|(place, ..)| *place);
-        let mut latest: BTreeMap<(&TopicName, NodeId), (RecordId, &Founding)> = BTreeMap::new();
-        let mut founders = Vec::new();
-        let mut versions = Vec::new();
-        for (place, by, founding) in &all {
-            let slot = latest
-                .entry((&founding.topic, *by))
-                .or_insert((place.1, founding));
-            if founding.version >= slot.1.version {
-                *slot = (place.1, founding);
-            }
-            if founding.topic == *name && !founders.contains(by) {
-                founders.push(*by);
-            }
-            let policies = latest
-                .iter()
-                .map(|((_, by), (_, f))| self.bounded(&f.policy, *by));
-            let law = policies.fold(Policy::open(), |law, policy| law.meet(&policy));
-            versions.push(law);
-        }
-        let own = latest
-            .iter()
-            .filter(|((topic, _), _)| *topic == name)
-            .map(|((_, by), (id, founding))| (*by, *id, (*founding).clone()))
-            .collect();
-        let mut homes = latest
-            .iter()
-            .filter(|(_, (_, f))| !f.policy.location.cross_border_allowed);
-        let home = homes.find_map(|((_, by), (_, founding))| self.home_of(&founding.policy, *by));
-        let governors = latest.keys().map(|(_, by)| *by).collect();
-        let id = name.id(&self.hive);
-        if !versions.is_empty() {
-            let law = TopicLaw {
-                name: name.clone(),
-                founders,
-                own,
-                versions,
-                home,
-                governors,
-            };
-            if let Some(before) = self.topics.insert(id, law)
-                && !self.topics[&id].versions.starts_with(&before.versions)
-            {
-                self.rewritten.insert(id);
-            }
-        }
-        id
     }
 }

@@ -135,6 +135,8 @@ struct Beat {
     fresh: BTreeMap<TopicId, Vec<Record>>,
     /// Logs that grew by others' records: to pass on.
     grown: BTreeMap<LogKey, Grown>,
+    /// Topics that a law of this beat forbids here, unless a later one of it does not.
+    denied: BTreeSet<TopicId>,
 }
 
 /// How a log grew in this beat.
@@ -283,6 +285,7 @@ impl<S: Store> Replica<S> {
         if crate::mutant::planted(crate::mutant::Mutant::AckBeforeFsync) {
             return self.let_go_early();
         }
+        self.obey();
         self.judge_again();
         self.store.flush()?;
         self.let_go();

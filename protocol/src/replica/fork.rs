@@ -70,6 +70,7 @@ impl<S: Store> Replica<S> {
         let ids = lost.iter().map(Record::id).collect();
         self.event(Event::Cut { key, fork, ids });
         self.is_cut(key, state, &lost);
+        self.rescue(&[(key, lost)]);
     }
 
     /// What was judged by a history of the law that turned out to be another is judged again, once all
@@ -84,33 +85,42 @@ impl<S: Store> Replica<S> {
     }
 
     fn judge_topic_again(&mut self, topic: TopicId) {
-        let logs: Vec<(LogKey, LogState)> =
-            self.logs.of_topic(topic).map(|(k, s)| (*k, *s)).collect();
-        for (key, mut state) in logs {
-            let unlawful = (0..state.height).find(|seq| {
-                let place = log::record_key(state.number, *seq);
-                let bytes = self.store.get(Table::Records, &place);
-                let record = bytes.and_then(|b| log::read_stored(state.number, *seq, &b).ok());
-                record.is_some_and(|record| {
-                    let header = record.header();
-                    let member = self.law.certificate(&header.cap_hash);
-                    let denied = member.and_then(|member| self.law.may_write(header, member).err());
-                    // What is not known here for the moment is no verdict.
-                    denied.is_some_and(|why| {
-                        !matches!(
-                            why,
-                            Denial::UnknownTopic | Denial::LawDamaged { .. } | Denial::Epoch { .. }
-                        )
-                    })
-                })
-            });
-            if let Some(from) = unlawful {
+        let keys: Vec<LogKey> = self.logs.of_topic(topic).map(|(key, _)| *key).collect();
+        let mut cut = Vec::new();
+        for key in keys {
+            let mut state = self.logs.get_or_new(&key);
+            if let Some(from) = self.unlawful_from(state) {
                 let lost = self.shorten(key, &mut state, from, None);
                 let ids = lost.iter().map(Record::id).collect();
                 self.event(Event::Outlawed { key, from, ids });
                 self.is_cut(key, state, &lost);
+                cut.push((key, lost));
             }
         }
+        self.rescue(&cut);
+    }
+
+    /// The first record of a log that no law lets its writer write, if there is one.
+    fn unlawful_from(&self, state: LogState) -> Option<Seq> {
+        let read = |seq: Seq| {
+            let place = log::record_key(state.number, seq);
+            let bytes = self.store.get(Table::Records, &place)?;
+            log::read_stored(state.number, seq, &bytes).ok()
+        };
+        let is_unlawful = |record: Record| {
+            let header = record.header();
+            let member = self.law.certificate(&header.cap_hash);
+            let denied = member.and_then(|member| self.law.may_write(header, member).err());
+            // What is not known here for the moment is no verdict.
+            denied.is_some_and(|why| {
+                use Denial::{Epoch, LawDamaged, UnknownTopic};
+                !matches!(why, UnknownTopic | LawDamaged { .. } | Epoch { .. })
+            })
+        };
+        let first = (0..state.height).find(|seq| read(*seq).is_some_and(is_unlawful))?;
+        // What cannot be read just below may be as unlawful; if it is not, it comes back from peers.
+        let unread = (0..first).rev().take_while(|seq| read(*seq).is_none());
+        Some(unread.last().unwrap_or(first))
     }
 
     /// Takes a log's records from `fork` on out of the store, and returns them. What the log goes back
@@ -152,6 +162,7 @@ impl<S: Store> Replica<S> {
                 log::read_stored(state.number, seq, &bytes).ok()
             });
             state.height = fork;
+            state.expired = state.expired.min(fork);
             state.tip = back_to.unwrap_or(NO_RECORD);
             state.stamp = below
                 .as_ref()
@@ -160,17 +171,40 @@ impl<S: Store> Replica<S> {
         lost
     }
 
-    /// A log was shortened: tells others, and saves what was not for its writer to lose.
+    /// A log was shortened: what is out is not said any more, and others are told where it stands.
     fn is_cut(&mut self, key: LogKey, state: LogState, lost: &[Record]) {
         self.logs.set(&mut self.store, key, state);
         self.summaries.remove(&key.topic);
         self.wanted.remove(&key);
-        self.grows(key, key.writer, None);
-        if key.writer == self.keys.node() {
-            self.doubted.clear();
-            self.write_anew(key, lost);
+        let is_out = |record: &Record| lost.iter().any(|lost| lost.id() == record.id());
+        if let Some(fresh) = self.beat.fresh.get_mut(&key.topic) {
+            fresh.retain(|record| !is_out(record));
         }
-        self.erase_anew(lost);
+        if let Some(grown) = self.beat.grown.get_mut(&key) {
+            grown.records.retain(|record| !is_out(record));
+        }
+        self.pace.forget(key.topic, is_out);
+        self.grows(key, key.writer, None);
+    }
+
+    /// Saves of logs that were cut what was not for their writers to lose. All are cut by now: what is
+    /// written anew must not go to one that is about to be.
+    fn rescue(&mut self, cut: &[(LogKey, Vec<Record>)]) {
+        let me = self.keys.node();
+        let own = cut
+            .iter()
+            .map(|(key, _)| *key)
+            .find(|key| key.writer == me && key.log == self.own);
+        if let Some(key) = own {
+            self.leave_own_log(key);
+        }
+        for (key, lost) in cut {
+            if key.writer == me {
+                self.doubted.clear();
+                self.write_anew(*key, lost);
+            }
+            self.erase_anew(lost);
+        }
     }
 
     /// An erasure is never undone, whoever asked for it: its tombstone stays, and since its record is
@@ -214,9 +248,6 @@ impl<S: Store> Replica<S> {
 
     /// Our own log was cut: what we had acknowledged is written again, in a new log.
     fn write_anew(&mut self, key: LogKey, lost: &[Record]) {
-        if key.log == self.own {
-            self.leave_own_log(key);
-        }
         for record in lost {
             let header = record.header();
             if let Some(bytes) = record.body()

@@ -5,7 +5,7 @@
 //! announcement once what it announces can be had here. `Reject` is for what no honest node would pass
 //! on; a law that two nodes know differently is no lie, and ends in `Ignore`.
 
-use super::{Beat, Replica, accept::Taken};
+use super::{Replica, accept::Taken};
 use crate::event::{Event, Output, RejectRecord, Ticket, Verdict};
 use crate::identity::NodeId;
 use crate::limits::{NEWS_FOR, VERDICT_PATIENCE, VERDICTS_HELD_MAX};
@@ -75,13 +75,10 @@ impl<S: Store> Replica<S> {
         if !self.belongs(mesh, from, topic) {
             return Verdict::Ignore;
         }
-        let mut verdict = Verdict::Accept;
-        let grown = |beat: &Beat| beat.grown.values().map(|g| g.records.len()).sum::<usize>();
-        let before = grown(&self.beat);
+        let (mut verdict, mut is_known) = (Verdict::Accept, true);
         for run in runs {
-            verdict = worse(verdict, self.hear_run(from, run));
+            verdict = worse(verdict, self.hear_run(from, run, &mut is_known));
         }
-        let is_known = grown(&self.beat) == before;
         let last = runs
             .iter()
             .flatten()
@@ -102,7 +99,8 @@ impl<S: Store> Replica<S> {
         stamp.time() + NEWS_FOR < self.now
     }
 
-    fn hear_run(&mut self, from: NodeId, run: &[Record]) -> Verdict {
+    /// Judges a stretch of a log. What is news here is not `known`.
+    fn hear_run(&mut self, from: NodeId, run: &[Record], known: &mut bool) -> Verdict {
         let (Some(first), Some(last)) = (run.first(), run.last()) else {
             return Verdict::Reject;
         };
@@ -111,6 +109,7 @@ impl<S: Store> Replica<S> {
         for record in run {
             match self.accept(record, from) {
                 Ok(Taken::Appended) => {
+                    *known = false;
                     if let Some(grown) = self.beat.grown.get_mut(&key) {
                         grown.by_mesh = true;
                     }
@@ -118,6 +117,7 @@ impl<S: Store> Replica<S> {
                 Ok(Taken::Nothing) => {}
                 // It is ahead of us, and may be good for others; what is between is fetched.
                 Err(RejectRecord::Gap) => {
+                    *known = false;
                     let until = last.header().seq.saturating_add(1);
                     self.fetch_gap(from, key, until);
                     if !run.iter().all(|record| self.is_lawful(record)) {

@@ -65,6 +65,16 @@ impl Pace {
         said
     }
 
+    /// What `is_out` is not said any more.
+    pub(super) fn forget(&mut self, topic: TopicId, is_out: impl Fn(&Record) -> bool) {
+        if let Some(held) = self.held.get_mut(&topic) {
+            held.retain(|record| !is_out(record));
+            if held.is_empty() {
+                self.held.remove(&topic);
+            }
+        }
+    }
+
     /// When what is held may leave; `None` if nothing is.
     pub(super) fn next_deadline(&self) -> Option<Time> {
         (!self.held.is_empty()).then(|| self.next_turn())

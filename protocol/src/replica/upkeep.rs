@@ -287,7 +287,18 @@ impl<S: Store> Replica<S> {
                 }
                 // In doubt nothing is said and nothing removed; this is asked again once it is mended.
                 Err(Denial::LawDamaged { .. }) => {}
-                Err(denial) => self.withdraw(*topic, denial),
+                Err(_) => _ = self.beat.denied.insert(*topic),
+            }
+        }
+    }
+
+    /// Removes what the law that the beat ends with forbids here: of two policies that came in it, the
+    /// second may allow what the first does not.
+    pub(super) fn obey(&mut self) {
+        for topic in core::mem::take(&mut self.beat.denied) {
+            match self.may_hold(topic) {
+                Ok(()) | Err(Denial::LawDamaged { .. }) => {}
+                Err(denial) => self.withdraw(topic, denial),
             }
         }
     }
@@ -388,8 +399,12 @@ impl<S: Store> Replica<S> {
                 let _ = self.law.learn_founding(&record, &founding);
             }
         }
-        // What lies here was judged when the law came, whatever the order it is read in now.
-        self.law.take_rewritten();
+        // What lies here was judged when the law came, whatever the order it is read in now; unless some
+        // of the law could not be read, then or now.
+        match self.law.is_whole() {
+            true => _ = self.law.take_rewritten(),
+            false => self.law.suspect_all(),
+        }
         Ok(())
     }
 }

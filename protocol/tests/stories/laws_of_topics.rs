@@ -159,6 +159,73 @@ fn what_no_law_allowed_is_out_when_an_older_policy_turns_up() {
     hive.agree("org/notes", &[far, eu]);
 }
 
+/// Two policies that come in one message: what the second allows is not gone because of the first.
+#[test]
+fn a_law_that_is_replaced_in_the_beat_in_which_it_comes_takes_nothing() {
+    let mut hive = Hive::default();
+    let (far, us) = (hive.adds("eu"), hive.adds("us"));
+    hive.founds(far, "org", within(&["eu"]));
+    hive.passes(SECOND);
+    hive.amends(far, "org", within(&["eu", "us"]));
+    hive.passes(SECOND);
+    hive.founds(us, "org/notes", Policy::open());
+    hive.remembers(us, "org/notes", "a canary");
+    hive.events(us);
+    hive.connects(far, us);
+    hive.rounds(2);
+    let gone = |event: &Event| matches!(event, Event::Withdrawn { .. } | Event::Outlawed { .. });
+    let events = hive.events(us);
+    assert!(!events.iter().any(gone), "{events:?}");
+    hive.agree("org/notes", &[far, us]);
+    assert!(hive.texts(far, "org/notes").contains("a canary"));
+}
+
+/// A writer whose logs are all shortened by a late law writes what is still lawful once more, in a log
+/// that nobody has seen.
+#[test]
+fn own_logs_that_a_late_law_shortens_are_written_anew_in_none_of_them() {
+    let mut hive = Hive::default();
+    let (far, near, peer) = (hive.adds("eu"), hive.adds("eu"), hive.adds("eu"));
+    let mut short = Policy::open();
+    short.body_bytes_max = 1_000;
+    hive.founds(far, "org", short);
+    hive.passes(SECOND);
+    hive.connects(near, peer);
+    hive.founds(near, "org/notes", Policy::open());
+    let long = "long ".repeat(400);
+    for life in 0..2 {
+        hive.remembers(near, "org/notes", &format!("first of {life}"));
+        hive.remembers(near, "org/notes", &format!("{life} {long}"));
+        hive.remembers(near, "org/notes", &format!("last of {life}"));
+        hive.rounds(1);
+        // A restart on a disk that has forgotten which log is its own: it opens another.
+        let before = hive.logs(near, "org/notes").len();
+        hive.restarts(near, |store| {
+            let mut batch = aquifer_protocol::Batch::default();
+            batch.remove(aquifer_protocol::Table::Meta, &b"log"[..]);
+            aquifer_protocol::Store::apply(store, batch).expect("memory");
+        });
+        assert_eq!(life + 1, before);
+    }
+    hive.rounds(2);
+    hive.connects(far, near);
+    hive.connects(far, peer);
+    hive.rounds(4);
+    hive.agree("org/notes", &[far, near, peer]);
+    let kept = hive.texts(far, "org/notes");
+    for life in 0..2 {
+        for part in ["first", "last"] {
+            assert!(kept.contains(&format!("{part} of {life}")), "{kept:?}");
+        }
+    }
+    assert_eq!(4, kept.len(), "{kept:?}");
+    let forks = hive.logs(near, "org/notes");
+    assert!(
+        forks.iter().all(|(_, state)| state.fork.is_none()),
+        "{forks:?}"
+    );
+}
+
 #[test]
 fn a_law_that_narrows_takes_the_data_from_those_it_excludes() {
     let mut hive = Hive::of(&["eu", "us", "eu/fr"], "notes", within(&["eu", "us"]));

@@ -56,6 +56,8 @@ pub enum Purpose {
     Punch = 22,
     /// By how much a clock is wrong.
     Clock = 23,
+    /// Who is missing from a table.
+    Unknown = 24,
 }
 
 /// 2⁶⁴ over the golden ratio: an odd number whose multiples differ in many bits.

@@ -7,10 +7,15 @@
 //! are iterative as in the paper (Maymounkov and Mazières 2002): the closest known are asked, α at a
 //! time, until the k closest have answered.
 //!
-//! The tables are ideal: what a table does not know or knows wrongly is a share of contacts that do
-//! not answer (`stale`), and costs the time a caller waits for them.
+//! The tables are ideal but for a share of contacts that are missing from them (`unknown`), and one that do
+//! not answer (`stale`) and cost the time a caller waits for them.
 //!
-//! Not here: what is stored at whom (the product's `directory`), gossip.
+//! A **provider record** says who has something, and lies at the k closest to its key: to provide is a
+//! lookup and a word to each of those, to find ends with the first of them that answers.
+//!
+//! Not here: who is in a table (`table`), what the product stores (its `directory`), gossip.
+
+mod table;
 
 use super::draw::{Draws, Purpose, scaled};
 use super::geography::Geography;
@@ -27,6 +32,8 @@ pub struct Settings {
     pub stalled: usize,
     /// Of a million contacts, so many do not answer.
     pub stale: u32,
+    /// Of a million contacts, so many are missing from a table in which they have a place.
+    pub unknown: u32,
     /// How long they are waited for, in microseconds.
     pub timeout: u64,
 }
@@ -38,6 +45,7 @@ impl Default for Settings {
             alpha: 3,
             stalled: 20,
             stale: 0,
+            unknown: 0,
             timeout: 5_000_000,
         }
     }
@@ -70,6 +78,8 @@ pub struct Lookup {
     pub takes: u64,
     /// Whether the agent nearest to the key is among those found.
     pub found: bool,
+    /// Whether it ended before, with an answer that was enough.
+    pub stopped: bool,
 }
 
 /// What many lookups took.
@@ -91,6 +101,33 @@ pub struct Lookups {
     pub p50_ms: f64,
     /// 99 in 100 did.
     pub p99_ms: f64,
+}
+
+/// What providing and finding took.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Provided {
+    /// How many things.
+    pub count: u64,
+    /// How many were found.
+    pub found: u64,
+    /// Hops to the first who knew of them, on the average.
+    pub hops: f64,
+    /// At how many agents a record lay, on the average.
+    pub holders: f64,
+    /// Until a record lay at all of them: half of all took so many milliseconds, 99 in 100 so many.
+    pub provide_ms: [f64; 2],
+    /// Until somebody had told of it: the same.
+    pub find_ms: [f64; 2],
+}
+
+/// Half of all take so many milliseconds at most, and 99 in 100 so many.
+fn two(micros: &mut [u64]) -> [f64; 2] {
+    micros.sort_unstable();
+    [0.5, 0.99].map(|part| {
+        let place = (micros.len() as f64 * part) as usize;
+        let time = micros.get(place.min(micros.len().saturating_sub(1)));
+        time.copied().unwrap_or(0) as f64 / 1_000.0
+    })
 }
 
 /// One that a lookup has been told of.
@@ -139,13 +176,8 @@ impl<'a> Kademlia<'a> {
             by_hops[lookup.hops.min(15) as usize] += 1;
             all_hops[lookup.all_hops.min(15) as usize] += 1;
         }
-        times.sort_unstable();
         let mean = |sum: u64| sum as f64 / count.max(1) as f64;
-        let at = |part: f64| {
-            let place = (times.len() as f64 * part) as usize;
-            let time = times.get(place.min(times.len().saturating_sub(1)));
-            time.copied().unwrap_or(0) as f64 / 1_000.0
-        };
+        let [p50_ms, p99_ms] = two(&mut times);
         Lookups {
             count,
             found,
@@ -153,16 +185,62 @@ impl<'a> Kademlia<'a> {
             by_hops,
             all_hops,
             asked: mean(asked),
-            p50_ms: at(0.5),
-            p99_ms: at(0.99),
+            p50_ms,
+            p99_ms,
         }
     }
 
     /// Lookup number `number`: of a key that is drawn, by an agent that is drawn.
     pub fn lookup(&self, number: u64) -> Lookup {
-        let agents = self.geography.agents();
-        let caller = wide(self.draws.bits(Purpose::Lookup, number, 0), agents);
-        let target = self.draws.bits(Purpose::Lookup, number, 1);
+        self.walk(self.caller(number, 0), self.target(number), |_| false)
+            .0
+    }
+
+    fn caller(&self, number: u64, which: u64) -> u64 {
+        let drawn = self.draws.bits(Purpose::Lookup, number, 2 * which);
+        wide(drawn, self.geography.agents())
+    }
+
+    fn target(&self, number: u64) -> u64 {
+        self.draws.bits(Purpose::Lookup, number, 1)
+    }
+
+    /// So many things are provided, each by an agent that is drawn, and looked for by another.
+    pub fn provides(&self, count: u64) -> Provided {
+        let (mut provided, mut took) = (Vec::new(), Vec::new());
+        let (mut found, mut hops, mut holders) = (0, 0, 0);
+        for number in 0..count {
+            let target = self.target(number);
+            let provider = self.caller(number, 0);
+            let (lookup, closest) = self.walk(provider, target, |_| false);
+            let told = closest
+                .iter()
+                .map(|holder| self.round_trip(provider, *holder));
+            provided.push(lookup.takes + told.max().unwrap_or(0));
+            holders += closest.len() as u64;
+            let (find, _) = self.walk(self.caller(number, 1), target, |agent| {
+                closest.contains(&agent)
+            });
+            if find.stopped {
+                found += 1;
+                hops += u64::from(find.hops);
+                took.push(find.takes);
+            }
+        }
+        let mean = |sum: u64, of: u64| sum as f64 / of.max(1) as f64;
+        Provided {
+            count,
+            found,
+            hops: mean(hops, found),
+            holders: mean(holders, count),
+            provide_ms: two(&mut provided),
+            find_ms: two(&mut took),
+        }
+    }
+
+    /// Asks for the closest to `target`, until they have all answered or one has that `stops` it. Returns
+    /// what it took and the closest that answered.
+    fn walk(&self, caller: u64, target: u64, stops: impl Fn(u64) -> bool) -> (Lookup, Vec<u64>) {
         let mut told: Vec<Told> = Vec::with_capacity(256);
         let mut contacts = Vec::new();
         self.closest(caller, target, caller, &mut contacts);
@@ -196,6 +274,17 @@ impl<'a> Kademlia<'a> {
             }
             told[who].state = State::Answered;
             let (agent, hops) = (told[who].agent, told[who].hops);
+            if stops(agent) {
+                let asked = lookup.asked;
+                let stopped = Lookup {
+                    hops,
+                    asked,
+                    takes: now,
+                    stopped: true,
+                    ..Lookup::default()
+                };
+                return (stopped, Vec::new());
+            }
             self.closest(agent, target, caller, &mut contacts);
             let nearer = self.learn(&mut told, &contacts, target, hops + 1);
             in_vain = if nearer { 0 } else { in_vain + 1 };
@@ -209,7 +298,8 @@ impl<'a> Kademlia<'a> {
         lookup.hops = found.first().map_or(0, |one| one.hops);
         lookup.all_hops = found.iter().map(|one| one.hops).max().unwrap_or(0);
         lookup.found = (found.first()).is_some_and(|one| one.agent == self.nearest(target));
-        lookup
+        let closest = found.iter().map(|one| one.agent).collect();
+        (lookup, closest)
     }
 
     /// The next to be asked: the closest that has not been, unless the k closest have all answered.
@@ -249,121 +339,6 @@ impl<'a> Kademlia<'a> {
         nearer
     }
 
-    /// The key of an agent: keys rise with numbers.
-    fn key(&self, agent: u64) -> u64 {
-        if let Some(key) = self.keys.get(agent as usize) {
-            return *key;
-        }
-        let agents = u128::from(self.geography.agents());
-        let apart = (1_u128 << 64) / agents;
-        let start = (u128::from(agent) << 64) / agents;
-        let drawn = u128::from(self.draws.bits(Purpose::Key, agent, 0));
-        (start + ((drawn * apart) >> 64)) as u64
-    }
-
-    /// The first agent whose key is not below `key`.
-    fn rank(&self, key: u64) -> u64 {
-        if !self.keys.is_empty() {
-            return self.keys.partition_point(|other| *other < key) as u64;
-        }
-        let agents = self.geography.agents();
-        let near = wide(key, agents);
-        let mut rank = near.saturating_sub(1);
-        while rank < agents && self.key(rank) < key {
-            rank += 1;
-        }
-        rank
-    }
-
-    /// The agents whose keys share the first `bits` of `key`: from and until.
-    fn prefix(&self, key: u64, bits: u32) -> (u64, u64) {
-        let rest = u64::MAX.checked_shr(bits).unwrap_or(0);
-        let (low, high) = (key & !rest, key | rest);
-        let until = match high.checked_add(1) {
-            Some(next) => self.rank(next),
-            None => self.geography.agents(),
-        };
-        (self.rank(low), until)
-    }
-
-    /// The agent whose key is nearest to `target`.
-    fn nearest(&self, target: u64) -> u64 {
-        // As long a prefix as still names somebody; of those the nearest.
-        let mut bits = self.geography.agents().ilog2().saturating_sub(3);
-        let mut range = self.prefix(target, bits);
-        while range.1 - range.0 > 64 {
-            bits += 1;
-            let narrower = self.prefix(target, bits);
-            if narrower.0 == narrower.1 {
-                break;
-            }
-            range = narrower;
-        }
-        while range.0 == range.1 {
-            bits -= 1;
-            range = self.prefix(target, bits);
-        }
-        let distance = |agent: &u64| self.key(*agent) ^ target;
-        (range.0..range.1).min_by_key(distance).expect("somebody")
-    }
-
-    /// The k contacts of `agent` that are closest to `target`, but for whoever asks.
-    fn closest(&self, agent: u64, target: u64, caller: u64, into: &mut Vec<u64>) {
-        into.clear();
-        let key = self.key(agent);
-        let apart = key ^ target;
-        // One more than wanted: whoever asks may be among them.
-        let wanted = self.settings.k + 1;
-        // Who differs from this agent where the target does is nearer to the target than all who do not,
-        // the first difference first; who differs where the target does not is farther, the last first.
-        let mut deepest = 64;
-        for bits in 0..64 {
-            let (from, until) = self.prefix(key, bits);
-            if until - from <= 1 {
-                deepest = bits;
-                break;
-            }
-            if apart >> (63 - bits) & 1 == 1 && into.len() < wanted {
-                self.bucket(agent, key, bits, into);
-            }
-        }
-        for bits in (0..deepest).rev() {
-            if into.len() >= wanted {
-                break;
-            }
-            if apart >> (63 - bits) & 1 == 0 {
-                self.bucket(agent, key, bits, into);
-            }
-        }
-        into.retain(|contact| *contact != caller);
-        into.sort_unstable_by_key(|contact| self.key(*contact) ^ target);
-        into.truncate(self.settings.k);
-    }
-
-    /// The contacts of `agent` that share the first `bits` of its key and not the next.
-    fn bucket(&self, agent: u64, key: u64, bits: u32, into: &mut Vec<u64>) {
-        let other = key ^ 1 << (63 - bits);
-        let (from, until) = self.prefix(other, bits + 1);
-        let count = until - from;
-        if count <= self.settings.k as u64 {
-            into.extend(from..until);
-            return;
-        }
-        // Whoever came by first: k of all, each as likely, none twice.
-        let first = into.len();
-        let mut draw = 0;
-        while into.len() - first < self.settings.k {
-            let drawn = self
-                .draws
-                .bits(Purpose::Contact, agent, u64::from(bits) << 16 | draw);
-            let contact = from + wide(drawn, count);
-            if !into[first..].contains(&contact) {
-                into.push(contact);
-            }
-            draw += 1;
-        }
-    }
-
     fn is_stale(&self, agent: u64) -> bool {
         let drawn = self.draws.bits(Purpose::Stale, agent, 0);
         self.settings.stale > 0 && scaled(drawn, 1_000_000) < self.settings.stale
@@ -392,74 +367,13 @@ fn wide(bits: u64, n: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::swarm::geography::read_matrix;
 
-    fn geography(agents: u64) -> Geography {
+    pub(super) fn geography(agents: u64) -> Geography {
         let matrix = read_matrix(",a,b\na,2,40\nb,40,2").expect("legal");
         Geography::new(agents, &[1.0, 1.0], matrix, 20, (200, 900), Draws::new(1))
-    }
-
-    #[test]
-    fn keys_rise_and_prefixes_are_ranges() {
-        let geography = geography(5_000);
-        let kademlia = Kademlia::new(&geography, Settings::default(), Draws::new(3));
-        let keys: Vec<u64> = (0..5_000).map(|agent| kademlia.key(agent)).collect();
-        assert!(keys.is_sorted_by(|a, b| a < b));
-        for (agent, bits) in [(0, 3), (77, 0), (4_999, 9), (2_500, 12)] {
-            let key = keys[agent];
-            let (from, until) = kademlia.prefix(key, bits);
-            let shares = |other: &u64| bits == 0 || (other ^ key) >> (64 - bits) == 0;
-            let expected: Vec<usize> = (0..5_000).filter(|i| shares(&keys[*i])).collect();
-            assert_eq!(
-                expected,
-                (from as usize..until as usize).collect::<Vec<_>>()
-            );
-        }
-    }
-
-    #[test]
-    fn a_bucket_holds_only_those_who_share_so_many_bits() {
-        let geography = geography(100_000);
-        let kademlia = Kademlia::new(&geography, Settings::default(), Draws::new(3));
-        for agent in [0, 1_234, 99_999] {
-            for bits in 0..20 {
-                let mut contacts = Vec::new();
-                kademlia.bucket(agent, kademlia.key(agent), bits, &mut contacts);
-                assert!(contacts.len() <= 20);
-                contacts.sort_unstable();
-                assert!(contacts.is_sorted_by(|a, b| a < b), "none twice");
-                let shared =
-                    |other: &u64| (kademlia.key(*other) ^ kademlia.key(agent)).leading_zeros();
-                assert!(contacts.iter().all(|other| shared(other) == bits));
-            }
-        }
-    }
-
-    #[test]
-    fn the_closest_of_a_table_are_those_of_all_its_buckets() {
-        let geography = geography(200);
-        let kademlia = Kademlia::new(&geography, Settings::default(), Draws::new(3));
-        let (mut known, mut all) = (0, 0);
-        for number in 0..2_000 {
-            let agent = wide(Draws::new(5).bits(Purpose::Lookup, number, 0), 200);
-            let target = Draws::new(5).bits(Purpose::Lookup, number, 1);
-            let (mut table, mut found) = (Vec::new(), Vec::new());
-            for bits in 0..64 {
-                kademlia.bucket(agent, kademlia.key(agent), bits, &mut table);
-            }
-            table.sort_unstable_by_key(|contact| kademlia.key(*contact) ^ target);
-            table.dedup();
-            kademlia.closest(agent, target, agent, &mut found);
-            assert_eq!(table[..20], found);
-            let nearest = kademlia.nearest(target);
-            all += u32::from(nearest != agent);
-            known += u32::from(found[0] == nearest);
-        }
-        // Of 100 in the farther half a table knows 20, of 50 in the next quarter 20, and so on.
-        let part = f64::from(known) / f64::from(all);
-        assert!((part - 0.43).abs() < 0.05, "{part}");
     }
 
     #[test]
@@ -495,5 +409,31 @@ mod tests {
             lookups.map(|lookup| lookup.takes).sum::<u64>() / 100
         });
         assert!(quick < 2_000_000 && slow > 2 * quick, "{quick} and {slow}");
+    }
+
+    /// What is provided lies at the k closest, and whoever looks for it is told before it has asked them all.
+    #[test]
+    fn what_is_provided_is_found_in_fewer_hops_than_the_closest() {
+        let geography = geography(20_000);
+        let kademlia = Kademlia::new(&geography, Settings::default(), Draws::new(3));
+        let provided = kademlia.provides(200);
+        assert_eq!((200, 20.0), (provided.found, provided.holders));
+        let lookups = kademlia.lookups(200);
+        assert!(provided.hops <= lookups.hops, "{provided:?} {lookups:?}");
+        assert!(provided.find_ms[0] < lookups.p50_ms && lookups.p50_ms < provided.provide_ms[0]);
+    }
+
+    #[test]
+    fn who_is_missing_from_tables_costs_hops() {
+        let geography = geography(20_000);
+        let hops = |unknown| {
+            let settings = Settings {
+                unknown,
+                ..Settings::default()
+            };
+            Kademlia::new(&geography, settings, Draws::new(3)).lookups(200)
+        };
+        let (all, some) = (hops(0), hops(400_000));
+        assert!(some.hops > all.hops && some.found > 150, "{all:?} {some:?}");
     }
 }

@@ -352,8 +352,12 @@ impl Plan {
             );
         }
         let dht = &self.dht;
-        if !(1..=64).contains(&dht.k) || !(1..=64).contains(&dht.alpha) || dht.stale > 900_000 {
-            let why = "`k` and `alpha` are 1 to 64, `stale` is up to 900000 of a million";
+        if !(1..=64).contains(&dht.k)
+            || !(1..=64).contains(&dht.alpha)
+            || dht.stale.max(dht.unknown) > 900_000
+        {
+            let why =
+                "`k` and `alpha` are 1 to 64, `stale` and `unknown` up to 900000 of a million";
             return fail("dht", why.to_owned());
         }
         let messages: u64 = self.workload.iter().map(|w| u64::from(w.count)).sum();

@@ -4,7 +4,7 @@
 
 use super::agreement::Agreement;
 use super::event::Kind;
-use super::kademlia::Lookups;
+use super::kademlia::{Lookups, Provided};
 use super::plan::{Plan, Tier};
 use super::replicas::Counts;
 use super::resources::Need;
@@ -101,6 +101,9 @@ pub struct Report {
     /// Lookups in the directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lookups: Option<Lookups>,
+    /// What was provided in it, and found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provided: Option<Provided>,
     /// What the plan's machines have, and what its agents need of it: arithmetic, from what was measured.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub resources: Vec<Need>,
@@ -295,6 +298,7 @@ impl Report {
             },
             violations,
             lookups: None,
+            provided: None,
             resources: plan.resources.as_ref().map_or_else(Vec::new, |resources| {
                 let bytes = plan.workload.first().map_or(0, |workload| workload.bytes);
                 resources.needs(plan.agents, names.len(), each(tally.duplicates), bytes)

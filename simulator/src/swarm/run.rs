@@ -13,7 +13,7 @@ use super::engine::epoch::Owners;
 use super::engine::watched::{Happened, Watched};
 use super::engine::{Clockwork, Ran};
 use super::gossip::{FRAME_BYTES, Gossip, Shard};
-use super::kademlia::{Kademlia, Lookups, Settings};
+use super::kademlia::{Kademlia, Lookups, Provided, Settings};
 use super::plan::{ParseSwarm, Plan, Tier};
 use super::planet::{Planet, QUANTA, Said};
 use super::replicas::Counts;
@@ -240,20 +240,25 @@ pub fn planet(plan: &Plan, seed: u64, watch: Watch<'_>) -> Result<Outcome, Parse
     })
 }
 
-/// The lookups of a plan, if it has any.
+/// The lookups of a plan, and what is provided and found, if it has any.
 ///
 /// # Errors
 /// If the plan asks for what cannot be.
-pub fn lookups(plan: &Plan, seed: u64) -> Result<Option<Lookups>, ParseSwarm> {
+pub fn lookups(plan: &Plan, seed: u64) -> Result<(Option<Lookups>, Option<Provided>), ParseSwarm> {
     let draws = Draws::new(seed);
     let geography = geography(plan, draws)?;
+    let dht = &plan.dht;
     let settings = Settings {
-        k: plan.dht.k,
-        alpha: plan.dht.alpha,
-        stalled: plan.dht.stalled,
-        stale: plan.dht.stale,
-        timeout: micros(plan.dht.timeout),
+        k: dht.k,
+        alpha: dht.alpha,
+        stalled: dht.stalled,
+        stale: dht.stale,
+        unknown: dht.unknown,
+        timeout: micros(dht.timeout),
     };
     let kademlia = Kademlia::new(&geography, settings, draws);
-    Ok((plan.dht.lookups > 0).then(|| kademlia.lookups(plan.dht.lookups)))
+    Ok((
+        (dht.lookups > 0).then(|| kademlia.lookups(dht.lookups)),
+        (dht.provides > 0).then(|| kademlia.provides(dht.provides)),
+    ))
 }

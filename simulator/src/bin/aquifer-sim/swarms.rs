@@ -81,7 +81,7 @@ pub(crate) fn swarm(
     let (names, _) = plan.matrix().map_err(ParseSwarm::from)?;
     let whole = !stop.load(Ordering::Relaxed);
     let mut report = Report::of(plan, seed, &names, &outcome, cost, whole);
-    report.lookups = lookups(plan, seed)?;
+    (report.lookups, report.provided) = lookups(plan, seed)?;
     // A second bar, from the beginning for each behaviour.
     let lasts = plan.hierarchy.horizon;
     bar.reset();
@@ -301,6 +301,13 @@ pub(crate) fn tell(report: &Report) -> String {
             lookups.asked,
             lookups.p50_ms,
             lookups.p99_ms
+        ));
+    }
+    if let Some(provided) = &report.provided {
+        let ([half, most], [soon, late]) = (provided.provide_ms, provided.find_ms);
+        say(format!(
+            "provided    {} of {} found, in {:.2} hops; to provide takes half {half:.0} ms, 99 % {most:.0} ms, to find {soon:.0} and {late:.0} ms",
+            provided.found, provided.count, provided.hops
         ));
     }
     if !report.resources.is_empty() {

@@ -39,7 +39,9 @@ pub(super) const MESH: [&str; 13] = [
     "validate",
     "dont_want",
 ];
-pub(super) const DHT: [&str; 6] = ["lookups", "k", "alpha", "stalled", "stale", "timeout"];
+pub(super) const DHT: [&str; 8] = [
+    "lookups", "provides", "k", "alpha", "stalled", "stale", "unknown", "timeout",
+];
 pub(super) const CHURN: [&str; 5] = ["session", "away", "spread", "crashes", "notice"];
 pub(super) const PARTITION: [&str; 3] = ["regions", "from", "lasts"];
 pub(super) const ADVERSARY: [&str; 7] = [

@@ -99,6 +99,8 @@ impl Default for MeshPlan {
 pub struct Dht {
     /// How many.
     pub lookups: u64,
+    /// How many things are provided, and looked for by others.
+    pub provides: u64,
     /// Contacts of a bucket, and the closest that a lookup is for.
     pub k: usize,
     /// Asked at a time.
@@ -107,6 +109,8 @@ pub struct Dht {
     pub stalled: usize,
     /// Of a million contacts, so many do not answer.
     pub stale: u32,
+    /// Of a million contacts, so many are missing from a table in which they have a place.
+    pub unknown: u32,
     /// How long they are waited for.
     #[serde(deserialize_with = "span", serialize_with = "say_span")]
     pub timeout: Duration,
@@ -116,10 +120,12 @@ impl Default for Dht {
     fn default() -> Self {
         Self {
             lookups: 0,
+            provides: 0,
             k: 20,
             alpha: 3,
             stalled: 20,
             stale: 0,
+            unknown: 0,
             timeout: Duration::from_secs(5),
         }
     }
