@@ -54,6 +54,23 @@ fn every_way_to_run_replicas_gives_one_digest() {
     assert_ne!(one.ran.digest, other.ran.digest);
 }
 
+/// The same where agents leave and come back, and a continent is cut off, with many messages on their way.
+#[test]
+fn every_way_to_run_replicas_that_come_and_go_gives_one_digest() {
+    let text = "tier = \"full\"\nagents = 120\nshape = \"regional\"\nhorizon = \"60s\"\n\
+                [churn]\nsession = \"40s\"\naway = \"5s\"\n\
+                [[partition]]\nregions = [\"eu\"]\nfrom = \"20s\"\nlasts = \"15s\"\n\
+                [[workload]]\nfrom = \"5s\"\ncount = 150\nrate = 5\nbytes = 200\n";
+    let how = |engine| How {
+        engine,
+        ..How::default()
+    };
+    let one = outcome(text, 1, how(Engine::Heap));
+    let other = outcome(text, 1, how(Engine::Epoch));
+    assert_eq!(None, one.ran.digest.first_difference(&other.ran.digest));
+    assert_eq!((one.ran, one.replicas), (other.ran, other.replicas));
+}
+
 /// Replicas know no oracle, and the oracle knows no replica.
 #[test]
 fn replicas_keep_what_the_law_lets_them_have_and_nothing_else() {

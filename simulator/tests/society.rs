@@ -77,7 +77,7 @@ fn in_peace_all_is_gathered_and_no_older_than_the_periods_of_its_way() {
     let What::Gather(it) = &done[0].what else {
         panic!("{done:?}")
     };
-    assert_eq!([1.0, 1.0], it.coverage);
+    assert_eq!(Some([1.0, 1.0]), it.coverage);
     assert_eq!((0, 0), (it.takeovers, it.fenced));
     assert!(it.looks >= 19 && it.checkpoints >= 3, "{it:?}");
     // Twice a period of each level below, and the ways.

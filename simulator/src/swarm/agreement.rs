@@ -10,7 +10,7 @@
 use super::plan::{Adversary, ChurnPlan, MeshPlan, ParseSwarm, Plan, Tier};
 use super::run::{How, Outcome, planet, run};
 use super::tally::quantile;
-use aquifer_protocol::limits::TEXT_BYTES_MAX;
+use aquifer_protocol::limits::GOSSIP_BYTES_MAX;
 use serde::Serialize;
 use std::time::Duration;
 
@@ -89,7 +89,7 @@ fn with_replicas(plan: &Plan, agents: u64, seed: u64) -> Result<Agreement, Parse
     (both.mesh.sync, both.skew) = (Duration::ZERO, Duration::ZERO);
     let workload = &mut both.workload[0];
     (workload.from, workload.rate) = (Duration::from_secs(4), 2.0);
-    workload.bytes = workload.bytes.clamp(16, TEXT_BYTES_MAX as u32);
+    workload.bytes = workload.bytes.clamp(16, GOSSIP_BYTES_MAX as u32 / 2);
     both.horizon = Duration::from_secs(12);
     let tiers = [Tier::Full, Tier::Compact];
     let ran = tiers.map(|tier| {
@@ -109,6 +109,7 @@ fn of_planet(plan: &Plan, agents: u64, seed: u64) -> Result<Agreement, ParseSwar
         low: 1,
         high: links,
         heartbeat: Duration::ZERO,
+        scores: false,
         validate: Duration::ZERO,
         dont_want: 0,
         ..plan.mesh.clone()

@@ -268,7 +268,7 @@ impl Gossip {
                 way.plan(agent, timer::HEARTBEAT, 0, self.mesh.heartbeat);
             }
             (Kind::Timer, timer::SYNC) => way.plan(agent, timer::SYNC, 0, self.sync),
-            (Kind::Timer, timer::WAKE) => _ = self.wakes(shard, agent, way),
+            (Kind::Timer, timer::WAKE) => shard.sleeps(agent),
             (Kind::Timer, timer::SPAM) => _ = self.spams(shard, agent, way),
             (Kind::Timer, timer::JUDGED) => _ = shard.judged(agent, message),
             (Kind::Timer, timer::PUBLISH) => shard.tally.unsaid.push(message),
@@ -301,9 +301,11 @@ impl Gossip {
         // Older than what is remembered: it may have been here, and what holds a memory knows.
         if self.is_forgotten(message, way.at) {
             shard.tally.replays[0] += 1;
-            if !self.minded {
-                return 12;
-            }
+            // It may be judged once more, but has no bit of its own that would say that it was.
+            return match self.minded {
+                true => self.judges_again(shard, event, way),
+                false => 12,
+            };
         }
         shard.hears(agent, slot);
         // What those have who mean harm is no delivery, and what a mind has not kept is none yet.
@@ -345,8 +347,11 @@ impl Gossip {
             shard.catches_up(agent, at);
             return;
         }
+        let publisher = self.messages[message as usize].publisher;
+        let there = self.geography.region(publisher.into());
         for (number, cut) in self.cuts.iter().enumerate() {
-            if cut.from <= published && published < cut.until && at >= cut.until {
+            let apart = (cut.regions >> region ^ cut.regions >> there) & 1 == 1;
+            if apart && cut.from <= published && published < cut.until && at >= cut.until {
                 shard.tally.mends(number, at - cut.until);
             }
         }
@@ -427,7 +432,6 @@ impl Gossip {
         if known != 0 && self.is_censor(agent, way.at) {
             return;
         }
-        shard.tally.replays[1] += u64::from(self.is_forgotten(message, way.at));
         shard.offers(agent, message);
         let mesh = shard.meshes[shard.place(agent)];
         for slot in Slots((mesh | extra) & !known) {

@@ -15,8 +15,9 @@ use super::graph::Shape;
 use super::resources::{self, Resources};
 use crate::keys::unknown;
 pub use acts::{Behaviour, Hierarchy, RecallPlan, SignalsPlan, TasksPlan};
-use aquifer_protocol::limits::TEXT_BYTES_MAX;
+use aquifer_protocol::limits::GOSSIP_BYTES_MAX;
 use keys::{ADVERSARY, CHURN, DHT, KEYS, LATENCY, MESH, NAT, PARTITION, WORKLOAD};
+pub(super) use parts::is_in;
 pub use parts::{Adversary, ChurnPlan, Dht, Latency, MeshPlan, Nat, Partition, Workload};
 use parts::{say_span, span};
 use serde::{Deserialize, Serialize};
@@ -266,6 +267,38 @@ impl Plan {
         if !(mesh.low <= mesh.degree && mesh.degree <= mesh.high) || mesh.low == 0 {
             return fail("mesh", "0 < low <= degree <= high".to_owned());
         }
+        for (key, span) in [
+            ("mesh", mesh.heartbeat),
+            ("mesh", mesh.validate),
+            ("mesh", mesh.sync),
+            ("churn", self.churn.session),
+            ("churn", self.churn.away),
+        ] {
+            let micros = span.as_micros();
+            if span > Duration::ZERO && (micros == 0 || micros > u128::from(u32::MAX) << 12) {
+                return fail(key, format!("{span:?} is no time that can be simulated"));
+            }
+        }
+        let longest = Duration::from_secs(10);
+        if latency.processing.iter().any(|span| *span > longest) {
+            return fail("latency", "`processing` is up to ten seconds".to_owned());
+        }
+        let shares = [
+            latency.loss,
+            self.nat.behind,
+            self.nat.punched,
+            self.churn.crashes,
+            self.adversary.violators,
+            self.adversary.eclipsed,
+            self.adversary.spammers,
+            self.adversary.replayers,
+        ];
+        if shares.iter().any(|share| *share > 1_000_000) {
+            return fail(
+                "adversary",
+                "of a million there are a million at most".to_owned(),
+            );
+        }
         let churns = self.churn.session > Duration::ZERO;
         if churns
             && (mesh.heartbeat.is_zero() || self.churn.away.is_zero() || self.churn.spread == 0)
@@ -302,8 +335,20 @@ impl Plan {
             let why = "`eclipsed`, `spammers`, `replayers` and `nat` are of the full and the compact tier";
             return fail("adversary", why.to_owned());
         }
-        if adversary.spammers > 0 && !(adversary.spam > 0.0 && adversary.spam <= 500.0) {
-            return fail("adversary", "`spam` is above 0 and up to 500".to_owned());
+        let ignored = match self.tier {
+            Tier::Full => adversary.violators,
+            Tier::Planet => {
+                let sent = latency.loss.max(u32::from(latency.uplink > 0));
+                sent.max(adversary.censors).max(adversary.violators)
+            }
+            _ => 0,
+        };
+        if ignored > 0 {
+            let why = "the full tier has no `violators`; the planet tier has neither those nor `censors`, `loss` and `uplink`";
+            return fail("adversary", why.to_owned());
+        }
+        if adversary.spammers > 0 && !(0.001..=500.0).contains(&adversary.spam) {
+            return fail("adversary", "`spam` is 0.001 to 500".to_owned());
         }
         if self.skew > Duration::ZERO && self.tier != Tier::Full {
             return fail(
@@ -369,7 +414,8 @@ impl Plan {
             return fail("workload", format!("1 to {most} messages in all"));
         }
         if self.tier == Tier::Full {
-            let longest = TEXT_BYTES_MAX as u32;
+            // Longer ones are announced in meshes and pulled, which is not told apart here.
+            let longest = GOSSIP_BYTES_MAX as u32 - 1_024;
             if self
                 .workload
                 .iter()
@@ -380,11 +426,8 @@ impl Plan {
         }
         acts::check(&self.hierarchy, &self.behaviour, self.agents)?;
         for workload in &self.workload {
-            if !(workload.rate > 0.0 && workload.rate <= 1_000_000.0) {
-                return fail(
-                    "workload",
-                    "`rate` is above 0 and up to a million".to_owned(),
-                );
+            if !(1e-6..=1e6).contains(&workload.rate) {
+                return fail("workload", "`rate` is a millionth to a million".to_owned());
             }
             for region in &workload.law {
                 if region.parse::<aquifer_protocol::Region>().is_err() {
@@ -401,12 +444,6 @@ fn known(table: &toml::Table, keys: &[&'static str]) -> Result<(), ParseSwarm> {
         Some((key, nearest)) => Err(ParseSwarm::UnknownKey { key, nearest }),
         None => Ok(()),
     }
-}
-
-/// Whether a region is the one that is named, or inside it.
-pub(super) fn is_in(region: &str, name: &str) -> bool {
-    let rest = region.strip_prefix(name);
-    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 #[cfg(test)]

@@ -268,7 +268,8 @@ impl Replicas {
                 Output::Publish { message, .. } => {
                     let last = last_place(&message);
                     if let Some(number) = last.and_then(|place| self.numbers.get(&place)) {
-                        self.said[*number as usize] = Some(message);
+                        // What is on its way does not change: whoever says it again says no more.
+                        self.said[*number as usize].get_or_insert(message);
                         reaction.published.push(*number);
                     }
                 }

@@ -240,7 +240,12 @@ impl Report {
                 tally.accepted
             ));
         }
-        let reaches = settled.unwrap_or(reached);
+        // Where agents come and go or are cut off, and nobody had time to settle, nothing can be said.
+        let troubled = !plan.churn.session.is_zero() || !plan.partition.is_empty();
+        let reaches = match settled {
+            None if troubled => 1.0,
+            settled => settled.unwrap_or(reached),
+        };
         if whole && reaches < plan.reach {
             violations.push(format!(
                 "liveness: {reaches:.6} of those who may were reached, not {}",

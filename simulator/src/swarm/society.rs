@@ -192,6 +192,10 @@ impl Society {
                 clusters.push(first);
             }
         }
+        if meshes.len() > 1 << 16 {
+            let (key, why) = ("hierarchy", "more than 65536 meshes".to_owned());
+            return Err(ParseSwarm::Impossible { key, why });
+        }
         meshes.push(clusters.len() as u32);
         clusters.push(plan.agents as u32);
         Ok(Self {

@@ -3,8 +3,9 @@
 use crate::storms::pretty;
 use aquifer_simulator::report::Outcome;
 use aquifer_simulator::swarm::engine::watched::Happened;
-use aquifer_simulator::swarm::plan::{ParseSwarm, Plan};
+use aquifer_simulator::swarm::plan::{ParseSwarm, Plan, Tier};
 use aquifer_simulator::swarm::run::{Engine, How, prepare};
+use aquifer_simulator::swarm::society::behave;
 use serde::Serialize;
 use std::time::Instant;
 
@@ -24,6 +25,8 @@ struct Way {
 struct Verified {
     profile: &'static str,
     ways: Vec<Way>,
+    /// The digests of each behaviour, by the heap and by epochs.
+    behaviours: Vec<(String, String)>,
     same: bool,
     /// The first epoch in which two differ, and what happened in it that is not in both.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -48,6 +51,13 @@ pub(crate) fn verify(plan: &Plan, seed: u64, json: bool) -> Result<Outcome, Pars
             partitions,
             records: false,
         }));
+    }
+    if !matches!(plan.tier, Tier::Full | Tier::Compact) {
+        let (key, why) = (
+            "tier",
+            "only the full and the compact tier have engines".to_owned(),
+        );
+        return Err(ParseSwarm::Impossible { key, why });
     }
     let (mut ways, mut first, mut parted) = (Vec::new(), None, None);
     for how in hows {
@@ -99,7 +109,18 @@ pub(crate) fn verify(plan: &Plan, seed: u64, json: bool) -> Result<Outcome, Pars
             parted = Some((epoch, lines));
         }
     }
-    let same = ways.iter().all(|way| way.digest == ways[0].digest);
+    let acts = [Engine::Heap, Engine::Epoch].map(|engine| behave(plan, seed, engine, &|_| true));
+    let [one, other] = acts;
+    let behaviours: Vec<(String, String)> = (one?.into_iter().zip(other?))
+        .map(|(one, other)| (one.digest, other.digest))
+        .collect();
+    if !json {
+        for (heap, epoch) in &behaviours {
+            println!("behaviour, heap and epochs: {heap} {epoch}");
+        }
+    }
+    let same = ways.iter().all(|way| way.digest == ways[0].digest)
+        && behaviours.iter().all(|(heap, epoch)| heap == epoch);
     let profile = if cfg!(debug_assertions) {
         "debug"
     } else {
@@ -108,6 +129,7 @@ pub(crate) fn verify(plan: &Plan, seed: u64, json: bool) -> Result<Outcome, Pars
     let verified = Verified {
         profile,
         ways,
+        behaviours,
         same,
         parted,
     };
@@ -116,8 +138,10 @@ pub(crate) fn verify(plan: &Plan, seed: u64, json: bool) -> Result<Outcome, Pars
     } else if let Some((epoch, lines)) = &verified.parted {
         println!("they part in epoch {epoch}:");
         lines.iter().for_each(|line| println!("  {line}"));
-    } else {
+    } else if same {
         println!("one digest, {profile} build");
+    } else {
+        println!("the same events, and some agent served in another order");
     }
     Ok(if same {
         Outcome::Green

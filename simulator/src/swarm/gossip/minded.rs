@@ -104,6 +104,18 @@ impl Gossip {
         Some(self.minds(shard, agent, reaction, way))
     }
 
+    /// An old message arrives that meshes have forgotten.
+    pub(super) fn judges_again<O: Out>(
+        &self,
+        shard: &mut Shard,
+        event: Event,
+        way: &mut Way<'_, O>,
+    ) -> u64 {
+        let (agent, slot, message) = (event.agent(), event.slot(), event.message());
+        self.judges(shard, (agent, slot), message, way)
+            .unwrap_or(12)
+    }
+
     /// A letter arrives, here or at one who is away. `None` if it is none.
     pub(super) fn reads<O: Out>(
         &self,
@@ -178,6 +190,7 @@ impl Gossip {
     ) -> u64 {
         let effect = reaction.effect();
         let censors = self.is_one(self.censors, Purpose::Censor, agent);
+        let censored = self.is_censor(agent, way.at);
         for message in reaction.taken.iter().copied() {
             let lawful = self.messages[message as usize].lawful >> way.home & 1;
             shard.tally.accepted += 1 - u64::from(lawful);
@@ -186,18 +199,21 @@ impl Gossip {
             }
         }
         for message in reaction.published.iter().copied() {
-            if shard.learns(agent, message) {
+            // What meshes have forgotten has no bit of its own any more.
+            let forgotten = self.is_forgotten(message, way.at);
+            if !censored && !forgotten && shard.learns(agent, message) {
                 self.publishes(shard, agent, message, way);
             }
         }
         for (message, accepted) in reaction.judged.iter().copied() {
             let known = shard.judged(agent, message);
-            if accepted {
+            if accepted && self.is_forgotten(message, way.at) {
+                self.revives(shard, agent, message, known, way);
+            } else if accepted {
                 self.passes_on(shard, agent, message, (known, 0), way);
             }
         }
-        let silent = self.is_censor(agent, way.at);
-        for (slot, letter) in reaction.letters.drain(..).filter(|_| !silent) {
+        for (slot, letter) in reaction.letters.drain(..).filter(|_| !censored) {
             self.posts(shard, replicas, (agent, slot), letter, way);
         }
         if let Some(at) = reaction.wake {
@@ -206,6 +222,23 @@ impl Gossip {
         }
         replicas.done(reaction);
         effect
+    }
+
+    /// An old message goes round once more: it is no news, and is not offered.
+    fn revives<O: Out>(
+        &self,
+        shard: &mut Shard,
+        agent: u32,
+        message: u32,
+        known: u32,
+        way: &mut Way<'_, O>,
+    ) {
+        shard.tally.replays[1] += 1;
+        for slot in shard.mesh(agent) {
+            if known >> slot & 1 == 0 {
+                way.send(shard, agent, slot, Kind::Copy, message);
+            }
+        }
     }
 
     fn posts<O: Out>(

@@ -124,6 +124,13 @@ impl Shard {
         self.replicas = Some(Box::new(replicas));
     }
 
+    /// An agent that is away is not woken.
+    pub(super) fn sleeps(&mut self, agent: u32) {
+        if let Some(replicas) = self.replicas.as_deref_mut() {
+            replicas.sleeps(agent);
+        }
+    }
+
     /// The replicas of its agents, in the full tier.
     pub fn replicas(&self) -> Option<&Replicas> {
         self.replicas.as_deref()

@@ -241,11 +241,15 @@ pub(super) fn check(
             "`cluster_every` is a second or more, and each level no quicker than the one below",
         );
     }
-    if plan.horizon > Duration::from_secs(864_000) {
-        return fail("hierarchy", "`horizon` is up to ten days");
+    let lasts = Duration::from_secs(10)..=Duration::from_secs(864_000);
+    if !lasts.contains(&plan.horizon) {
+        return fail("hierarchy", "`horizon` is ten seconds to ten days");
     }
-    let rates =
-        |rate: f64, count: u32, most: u32| rate > 0.0 && rate <= 1e6 && (1..=most).contains(&count);
+    let rates = |rate: f64, count: u32, most: u32| {
+        (1e-6..=1e6).contains(&rate) && (1..=most).contains(&count)
+    };
+    let steps = Duration::from_millis(100)..=Duration::from_secs(3_600);
+    let spans = Duration::from_millis(10)..=Duration::from_secs(86_400);
     for behaviour in behaviours {
         match behaviour {
             Behaviour::Gather(_) => {}
@@ -263,11 +267,11 @@ pub(super) fn check(
             Behaviour::Signals(plan) => {
                 if !(2..=127).contains(&plan.places)
                     || plan.fades < 2
-                    || plan.step < Duration::from_millis(100)
+                    || !steps.contains(&plan.step)
                 {
                     return fail(
                         "behaviour",
-                        "signals: 2 to 127 `places`, `fades` above 1, `step` of 100ms or more",
+                        "signals: 2 to 127 `places`, `fades` above 1, `step` of 100ms to an hour",
                     );
                 }
             }
@@ -282,10 +286,13 @@ pub(super) fn check(
                         "tasks: `count` up to 16000, `rate` above 0, `agree` up to `asks` up to 16",
                     );
                 }
-                if plan.work.is_zero() || plan.lease < Duration::from_millis(10) {
+                if plan.work < Duration::from_millis(1)
+                    || plan.work > Duration::from_secs(86_400)
+                    || !spans.contains(&plan.lease)
+                {
                     return fail(
                         "behaviour",
-                        "tasks: `work` takes time, and a `lease` 10ms or more",
+                        "tasks: `work` takes a millisecond to a day, a `lease` 10ms to a day",
                     );
                 }
             }

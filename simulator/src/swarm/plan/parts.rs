@@ -176,6 +176,12 @@ pub struct Partition {
     pub lasts: Duration,
 }
 
+/// Whether a region is the one that is named, or inside it.
+pub(in crate::swarm) fn is_in(region: &str, name: &str) -> bool {
+    let rest = region.strip_prefix(name);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// Agents that do harm, drawn from all.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]

@@ -10,7 +10,7 @@ use super::{Counts, Mind, Reaction, Replicas, START, Topic};
 use crate::swarm::draw::mix;
 use crate::swarm::plan::ParseSwarm;
 use aquifer_protocol::certificate::role;
-use aquifer_protocol::event::Expect;
+use aquifer_protocol::event::{Expect, Refusal, Reply};
 use aquifer_protocol::identity::digest;
 use aquifer_protocol::{
     Batch, Chain, Command, CommandId, Grant, HiveId, Input, Keys, Label, MemStore, Member, Message,
@@ -87,15 +87,20 @@ pub(super) fn found(
             meshes: (0..allowed.len()).map(carrying).collect(),
             name: topic.clone(),
         });
-        let expect = Expect::New;
-        founder.commands(
-            number as u64,
-            Command::Govern {
-                topic,
-                policy,
-                expect,
-            },
-        );
+        // Workloads may share a topic, as long as they share its law.
+        match topics[..number].iter().find(|(other, _)| other == name) {
+            Some((_, other)) if other == allowed => continue,
+            Some(_) => return Err(fail("workload", format!("`{name}` has two laws"))),
+            None => {}
+        }
+        let (id, expect) = (number as u64, Expect::New);
+        let govern = Command::Govern {
+            topic,
+            policy,
+            expect,
+        };
+        let refused = founder.commands(id, govern);
+        refused.map_err(|why| fail("workload", format!("`{name}` cannot be founded: {why}")))?;
     }
     let messages = publishers.len();
     let publishers: BTreeSet<u32> = publishers.iter().copied().collect();
@@ -106,7 +111,9 @@ pub(super) fn found(
         let mut writer = Newcomer::with(own[place].clone(), members[place].clone(), hive);
         let chain = members[place].chain().to_vec().into();
         let manifest = body::Manifest { chain, ..nothing() };
-        writer.commands(0, Command::Announce { manifest });
+        writer
+            .commands(0, Command::Announce { manifest })
+            .expect("a member may announce itself");
         law.extend(writer.law());
         stores.insert(publisher, writer.replica.into_store());
     }
@@ -227,9 +234,9 @@ impl Newcomer {
         }
     }
 
-    fn commands(&mut self, id: u64, command: Command) {
+    fn commands(&mut self, id: u64, command: Command) -> Result<(), Refusal> {
         let id = CommandId(id);
-        beat(&mut self.replica, Input::Command { id, command });
+        beat(&mut self.replica, Input::Command { id, command })
     }
 
     /// What it said in the hive's own topic.
@@ -243,18 +250,21 @@ impl Newcomer {
     }
 }
 
-fn beat<S: Store>(replica: &mut Replica<S>, input: Input) {
+/// One beat. Returns why a command was refused, if it was.
+fn beat<S: Store>(replica: &mut Replica<S>, input: Input) -> Result<(), Refusal> {
+    let mut refused = Ok(());
     replica.handle(BEGINNING, input);
     replica.commit().expect("memory does not fail");
     while let Some(output) = replica.poll_output() {
-        debug_assert!(!matches!(
-            output,
-            Output::Reply {
-                reply: aquifer_protocol::Reply::Refused(_),
-                ..
-            }
-        ));
+        if let Output::Reply {
+            reply: Reply::Refused(why),
+            ..
+        } = output
+        {
+            refused = Err(why);
+        }
     }
+    refused
 }
 
 /// Tells a replica the law, as a peer would.
@@ -268,7 +278,8 @@ fn tell<S: Store>(
 ) {
     let teller = certified(root, hive, &keys(seed, u64::MAX - 1), region, role::ALL);
     let from = teller.node();
-    beat(replica, Input::PeerUp { member: teller });
+    let taught = |replica: &mut Replica<S>, input| beat(replica, input).expect("no command");
+    taught(replica, Input::PeerUp { member: teller });
     let topic = TopicName::hive().id(&hive);
     // Certificates before what they let their members say.
     let (manifests, rest): (Vec<&Record>, Vec<&Record>) = law
@@ -277,9 +288,9 @@ fn tell<S: Store>(
     for record in manifests.into_iter().chain(rest) {
         let runs = vec![vec![record.clone()]];
         let message = Message::Records { topic, runs };
-        beat(replica, Input::Message { from, message });
+        taught(replica, Input::Message { from, message });
     }
-    beat(replica, Input::PeerDown { peer: from });
+    taught(replica, Input::PeerDown { peer: from });
 }
 
 /// What all begin with: the law, as one who heard all of it has it on its disk.

@@ -169,7 +169,7 @@ pub(super) fn minds(plan: &Plan, seed: u64, model: &Gossip) -> Result<Replicas, 
         .collect();
     let links = usize::from(plan.links) + geography.regions();
     let mut replicas = Replicas::found(seed, &sites, &topics, &publishers, links)?;
-    let most = 2 * micros(plan.skew) as u32 / 1_000;
+    let most = (2 * micros(plan.skew) / 1_000) as u32;
     for agent in (0..plan.agents as u32).filter(|_| most > 0) {
         let millis = model.draws.below(most + 1, Purpose::Clock, agent.into(), 0);
         replicas.sets_clock(agent, u64::from(millis) * 1_000);

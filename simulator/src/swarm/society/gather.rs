@@ -39,9 +39,10 @@ pub struct Gathered {
     pub groups: [usize; 2],
     /// How often the head of all looked at what it had.
     pub looks: u64,
-    /// Of all agents that were here, the part that was in the sum, on average and at the least; from the
-    /// first look on at which it could be whole.
-    pub coverage: [f64; 2],
+    /// As many as were in the sum, as a part of those that were here, on average and at the least; from the
+    /// first look on at which it could be whole, and none if there was no such look. In the sum are also some
+    /// that have left since they reported.
+    pub coverage: Option<[f64; 2]>,
     /// How old the sum was, on average and its oldest part at most, in seconds: at heads of clusters, of
     /// meshes, and of all.
     pub age_seconds: [[f64; 2]; LEVELS],
@@ -146,19 +147,12 @@ impl Gather {
     /// What came of it.
     pub fn ended(&self, shard: Shard) -> Gathered {
         let looks = shard.coverage.len().max(1) as f64;
+        let least = shard.coverage.iter().copied().reduce(f64::min);
         let seconds = |[looks, sum, oldest]: [u64; 3]| {
             [sum as f64 / looks.max(1) as f64, oldest as f64].map(|millis| millis / 1_000.0)
         };
         Gathered {
-            coverage: [
-                shard.coverage.iter().sum::<f64>() / looks,
-                shard
-                    .coverage
-                    .iter()
-                    .copied()
-                    .reduce(f64::min)
-                    .unwrap_or(0.0),
-            ],
+            coverage: least.map(|least| [shard.coverage.iter().sum::<f64>() / looks, least]),
             age_seconds: shard.ages.map(seconds),
             sent: shard.presence.sent,
             ..shard.done

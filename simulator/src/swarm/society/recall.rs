@@ -85,7 +85,8 @@ impl Recall {
         let question = |number: u32| {
             let at = plan.from.as_micros() as u64 + (f64::from(number) * apart) as u64;
             // After what is there by then.
-            let made = (u64::from(plan.memories) * at.min(horizon) / horizon.max(1)) as u32;
+            let all = u128::from(plan.memories) * u128::from(at.min(horizon));
+            let made = (all / u128::from(horizon.max(1))) as u32;
             Question {
                 asker: draw(number, 0),
                 memory: society
@@ -128,14 +129,21 @@ impl Recall {
     /// When a memory is made, in microseconds: one after the other, over the whole run.
     fn made_at(&self, memory: u32) -> u64 {
         let horizon = self.society.plan.horizon.as_micros() as u64;
-        horizon * u64::from(memory) / u64::from(self.plan.memories)
+        (u128::from(horizon) * u128::from(memory) / u128::from(self.plan.memories)) as u64
     }
 
+    /// Who keeps a memory: one that is drawn, and others at even distances, so that none is drawn twice.
     fn holder(&self, memory: u32, which: u32) -> u32 {
-        let all = self.society.agents().end;
-        self.society
+        let all = u64::from(self.society.agents().end);
+        let drawn = self
+            .society
             .draws
-            .below(all, Purpose::Contact, memory.into(), which.into())
+            .below(all as u32, Purpose::Contact, memory.into(), 0);
+        ((u64::from(drawn) + all * u64::from(which) / u64::from(self.copies())) % all) as u32
+    }
+
+    fn copies(&self) -> u32 {
+        self.plan.copies.min(self.society.agents().end)
     }
 
     /// Which of a memory's holders the head of a level knows, from the one on that is to be tried.
@@ -159,7 +167,7 @@ impl Recall {
             1 => society.mesh_of(society.cluster_of(*holder)) == mesh,
             _ => true,
         };
-        let holders = (0..self.plan.copies).map(|which| {
+        let holders = (0..self.copies()).map(|which| {
             self.holder(
                 question.memory,
                 (which + u32::from(tried)) % self.plan.copies,
@@ -248,9 +256,9 @@ impl Recall {
     fn next_holder(&self, shard: &mut Shard, event: Event, at: u64, out: &mut impl Out) -> u64 {
         let (agent, number) = (event.agent(), event.message());
         let memory = self.questions[number as usize].memory;
-        let mut holders = 0..self.plan.copies;
+        let mut holders = 0..self.copies();
         let me = holders.find(|which| self.holder(memory, *which) == agent);
-        let Some(which) = me.filter(|which| which + 1 < self.plan.copies) else {
+        let Some(which) = me.filter(|which| which + 1 < self.copies()) else {
             shard.presence.lost += 1;
             return 13;
         };

@@ -17,7 +17,7 @@ use serde::Serialize;
 /// What came of it.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Led {
-    /// Of all steps, the part that led to the best place: in each tenth of the run.
+    /// Of all steps that were not random, the part that led to the best place: in each tenth of the run.
     pub at_the_best: Vec<f64>,
     /// How long until nine in ten steps that were not random led there, in seconds: from the beginning, and
     /// from when another became the best.
@@ -40,8 +40,9 @@ pub struct Shard {
     presence: Presence,
     /// What the head of each cluster adds up: cluster by cluster, a number for each place.
     sums: Vec<u32>,
-    /// How the signals stood in this period and the one before, as they were said.
-    said: [Vec<u32>; 2],
+    /// How the signals stood in this period and the two before, as they were said: what is read is never
+    /// what is written in the same epoch.
+    said: [Vec<u32>; 3],
     /// How the signals of each mesh stand on average, as its head said last; 0 where it has not yet.
     mixed: Vec<u32>,
     /// Steps that led to the best place and steps in all, by period of clusters, random ones not among them.
@@ -72,7 +73,7 @@ impl Signals {
         Shard {
             presence: self.society.presence(),
             sums: vec![1; places],
-            said: [vec![1; places], vec![1; places]],
+            said: std::array::from_fn(|_| vec![1; places]),
             mixed: vec![0; self.society.groups()[1] * self.plan.places as usize],
             steps: vec![[0; 2]; periods as usize],
             random: 0,
@@ -139,7 +140,7 @@ impl Signals {
             scaled(bits, self.plan.places)
         } else {
             // What was said in the period before: nobody hears more, whoever is simulated first.
-            let signals = &shard.said[(period + 1) % 2][self.row(cluster)];
+            let signals = &shard.said[(period + 2) % 3][self.row(cluster)];
             let weight = |signal: &u32| u64::from(*signal) * u64::from(*signal);
             let all: u64 = signals.iter().map(weight).sum();
             let mut drawn = ((u128::from(bits) * u128::from(all)) >> 64) as u64;
@@ -154,7 +155,8 @@ impl Signals {
         if random {
             shard.random += 1;
         } else {
-            let [led, all] = &mut shard.steps[period];
+            let last = shard.steps.len() - 1;
+            let [led, all] = &mut shard.steps[period.min(last)];
             (*led, *all) = (*led + u64::from(best), *all + 1);
         }
         let head = self.society.head(0, cluster, 0);
@@ -173,15 +175,16 @@ impl Signals {
         let row = self.row(cluster);
         let period = (at / every) as usize;
         if shard.presence.is_away(head) {
-            let before: Vec<u32> = shard.said[(period + 1) % 2][row.clone()].to_vec();
-            shard.said[period % 2][row].copy_from_slice(&before);
+            let before: Vec<u32> = shard.said[(period + 2) % 3][row.clone()].to_vec();
+            shard.said[period % 3][row].copy_from_slice(&before);
             return 3;
         }
         let members = self.society.members(cluster).len() as u64;
         let places = u64::from(self.plan.places);
-        let said = &mut shard.said[period % 2][row.clone()];
+        let said = &mut shard.said[period % 3][row.clone()];
         // The first turn after a mesh has spoken.
-        let mixes = at / self.society.every(1) != (at - every.min(at)) / self.society.every(1);
+        let spoken = |at: u64| at.saturating_sub(every / 2) / self.society.every(1);
+        let mixes = spoken(at) != spoken(at - every.min(at));
         let mesh = self.society.mesh_of(cluster) as usize * places as usize;
         let mixed = &shard.mixed[mesh..mesh + places as usize];
         for ((said, sum), mixed) in said.iter_mut().zip(&mut shard.sums[row]).zip(mixed) {
@@ -211,7 +214,7 @@ impl Signals {
         let mesh = self.society.mesh_of(self.society.cluster_of(head));
         let clusters = self.society.meshes[mesh as usize]..self.society.meshes[mesh as usize + 1];
         let (count, places) = (clusters.len() as u64, self.plan.places as usize);
-        let said = &shard.said[(at / self.society.every(0)) as usize % 2];
+        let said = &shard.said[((at / self.society.every(0)) as usize + 2) % 3];
         for place in 0..places {
             let signal = |cluster: u32| u64::from(said[self.row(cluster).start + place]);
             let sum: u64 = clusters.clone().map(signal).sum();

@@ -56,11 +56,14 @@ struct Task {
     /// Who has not answered, and who has, in that order.
     waiting: u64,
     voted: u64,
+    results: u8,
     right: u8,
     wrong: u8,
     is_decided: bool,
     /// Which of those who may be the head sees to it.
     by: u8,
+    /// That one has yet to hear of it.
+    is_handed_over: bool,
 }
 
 /// The state of all agents.
@@ -172,14 +175,14 @@ impl Tasks {
 
     /// A task reaches an agent, which goes to work.
     fn works(&self, event: Event, at: u64, out: &mut impl Out) -> u64 {
-        let work = self.plan.work.as_micros() as u32;
+        let millis = self.plan.work.as_millis() as u32;
         let drawn = self.society.draws.below(
-            work,
+            millis,
             Purpose::Processing,
             event.agent().into(),
             event.message().into(),
         );
-        let takes = u64::from(work / 2 + drawn).max(super::EPOCH_MAX);
+        let takes = 1_000 * (u64::from(millis / 2) + u64::from(drawn)).max(2);
         out.send(
             at + takes,
             Event::new(
@@ -214,18 +217,19 @@ impl Tasks {
             event.message() & ((1 << NTH_BITS) - 1),
         );
         let it = &mut shard.tasks[task as usize];
-        shard.results += 1;
         // What comes after its lease, or twice, is no vote; nor is one after the decision.
         if it.is_decided || it.by != event.slot() || it.waiting >> nth & 1 == 0 {
             return 4;
         }
         it.waiting &= !(1 << nth);
         it.voted |= 1 << nth;
+        it.results += 1;
         let right = event.kind() == Kind::Answer;
         *(if right { &mut it.right } else { &mut it.wrong }) += 1;
         let votes = if right { it.right } else { it.wrong };
         if u32::from(votes) >= self.plan.agree {
             it.is_decided = true;
+            shard.results += u64::from(it.results);
             shard.done.decided[usize::from(!right)] += 1;
             let millis = (at - self.comes_up_at(task)) / 1_000;
             shard.delays[(millis as usize).min(DELAYS - 1)] += 1;
@@ -257,12 +261,12 @@ impl Tasks {
     /// was asked before is not waited for any more.
     fn hands_over(&self, shard: &mut Shard, task: u32, by: u8, at: u64, out: &mut impl Out) {
         let it = &mut shard.tasks[task as usize];
-        if it.is_decided || it.by != by {
+        if it.is_decided || it.by != by || it.is_handed_over {
             return;
         }
         let heads = self.society.heads(0, self.cluster(task)) as u8;
-        (it.by, it.waiting) = ((by + 1) % heads, 0);
-        shard.done.handovers += 1;
+        (it.by, it.waiting, it.is_handed_over) = ((by + 1) % heads, 0, true);
+        shard.done.handovers += u64::from(it.by != by);
         let next = Event::new(self.head(task, it.by), COMES_UP + it.by, Kind::Timer, task);
         out.send(at + self.plan.lease.as_micros() as u64, next);
     }
@@ -299,7 +303,10 @@ impl Model for Tasks {
                     self.hands_over(shard, task, slot - LEASE, at, out);
                 }
                 (Kind::Timer, WORKED..) => {}
-                (Kind::Timer, _) => self.hands_over(shard, event.message(), slot, at, out),
+                (Kind::Timer, _) => {
+                    shard.tasks[event.message() as usize].is_handed_over = false;
+                    self.hands_over(shard, event.message(), slot, at, out);
+                }
                 _ => shard.presence.lost += 1,
             }
             return 41;
@@ -309,6 +316,7 @@ impl Model for Tasks {
             (Kind::Timer, WORKED..) => self.worked(shard, event, at, out),
             (Kind::Timer, by) => {
                 let task = event.message();
+                shard.tasks[task as usize].is_handed_over = false;
                 (0..self.plan.asks).for_each(|_| _ = self.asks(shard, (task, by), at, out));
                 1
             }

@@ -16,6 +16,13 @@ impl Done {
             What::Gather(it) => {
                 let age = |[mean, most]: [f64; 2]| format!("{mean:.1} s ({most:.0})");
                 let [clusters, meshes, all] = it.age_seconds.map(age);
+                let covered = it.coverage.map_or_else(
+                    || "no look at which it could be whole".to_owned(),
+                    |[mean, least]| {
+                        let (mean, least) = (mean * 100.0, least * 100.0);
+                        format!("{mean:.2} % of those who are here, at the least {least:.2} %")
+                    },
+                );
                 let lines = vec![
                     (
                         "groups",
@@ -24,11 +31,8 @@ impl Done {
                     (
                         "in the sum of all",
                         format!(
-                            "{:.2} % of those who are here, at the least {:.2} %; {} looks, {} checkpoints",
-                            it.coverage[0] * 100.0,
-                            it.coverage[1] * 100.0,
-                            it.looks,
-                            it.checkpoints
+                            "{covered}; {} looks, {} checkpoints",
+                            it.looks, it.checkpoints
                         ),
                     ),
                     (
