@@ -30,7 +30,6 @@ use churn::{Churn, Cut};
 pub use harm::Harm;
 use harm::SPAM;
 pub use shard::Shard;
-use shard::Slots;
 use way::Way;
 
 /// A message of the run.
@@ -434,9 +433,7 @@ impl Gossip {
         }
         shard.offers(agent, message);
         let mesh = shard.meshes[shard.place(agent)];
-        for slot in Slots((mesh | extra) & !known) {
-            way.send(shard, agent, slot, Kind::Copy, message);
-        }
+        way.copies(shard, agent, (mesh | extra) & !known, message);
         // What came over a bridge goes over no other: its own region sees to them.
         if known >> self.links == 0 && shard.replicas.is_none() {
             match self.bridge(agent) {

@@ -59,8 +59,8 @@ pub struct Outcome {
     pub replicas: Option<Counts>,
 }
 
-/// The state of a partition fits into half of a cache of the second level.
-const PARTITION_BYTES: usize = 512 * 1024;
+/// The state of a partition fits into a quarter of a cache of the second level, beside its events.
+const PARTITION_BYTES: usize = 256 * 1024;
 const PARTITIONS_MAX: usize = 4_096;
 
 /// A plan of the compact tier, ready to be run.

@@ -4,6 +4,7 @@
 //! for a message; what is lost comes a round trip and a timer later; where uplinks have an end, one thing
 //! leaves after the other; and between regions that are cut off from each other nothing arrives.
 
+use super::shard::Slots;
 use super::{Event, FRAME_BYTES, Gossip, Out, Shard};
 use crate::swarm::draw::{Purpose, scaled};
 use crate::swarm::event::Kind;
@@ -24,8 +25,15 @@ pub(super) struct Way<'a, O> {
 }
 
 impl<O: Out> Way<'_, O> {
-    /// Sends something over a link. Draws the processing time and losses.
+    /// Sends a message over some links: what a swarm does most, so the compiler is to see all of it at once.
     #[inline]
+    pub(super) fn copies(&mut self, shard: &mut Shard, agent: u32, slots: u32, message: u32) {
+        for slot in Slots(slots) {
+            self.sends(shard, (agent, slot), Kind::Copy, message, 0);
+        }
+    }
+
+    /// Sends something over a link. Draws the processing time and losses.
     pub(super) fn send(
         &mut self,
         shard: &mut Shard,
@@ -38,8 +46,19 @@ impl<O: Out> Way<'_, O> {
     }
 
     /// The same, but it takes so much longer.
-    #[inline]
     pub(super) fn send_late(
+        &mut self,
+        shard: &mut Shard,
+        link: (u32, u8),
+        kind: Kind,
+        message: u32,
+        late: u64,
+    ) {
+        self.sends(shard, link, kind, message, late);
+    }
+
+    #[inline(always)]
+    fn sends(
         &mut self,
         shard: &mut Shard,
         (agent, slot): (u32, u8),
@@ -70,7 +89,7 @@ impl<O: Out> Way<'_, O> {
     }
 
     /// Takes so many bytes from one end of a link to the other. False if they are lost for ever.
-    #[inline]
+    #[inline(always)]
     pub(super) fn carry(
         &mut self,
         shard: &mut Shard,
