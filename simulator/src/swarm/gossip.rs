@@ -349,8 +349,7 @@ impl Gossip {
         let publisher = self.messages[message as usize].publisher;
         let there = self.geography.region(publisher.into());
         for (number, cut) in self.cuts.iter().enumerate() {
-            let apart = (cut.regions >> region ^ cut.regions >> there) & 1 == 1;
-            if apart && cut.from <= published && published < cut.until && at >= cut.until {
+            if cut.parts(region, there) && cut.is_on(published) && at >= cut.until {
                 shard.tally.mends(number, at - cut.until);
             }
         }

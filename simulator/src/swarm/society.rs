@@ -277,12 +277,8 @@ impl Society {
     }
 
     fn begins_away(&self, agent: u32) -> bool {
-        let Some(churn) = self.churn else {
-            return false;
-        };
-        let (here, away) = (churn.session.median, churn.away.median);
-        let drawn = self.draws.bits(Purpose::Session, agent.into(), 0);
-        ((u128::from(drawn) * u128::from(here + away)) >> 64) as u64 >= here
+        let churn = self.churn;
+        churn.is_some_and(|churn| churn.begins_away(self.draws, agent))
     }
 
     /// Plans the first departure or return of each.
@@ -344,9 +340,8 @@ impl Society {
         };
         presence.sent[level].0 += 1;
         presence.sent[level].1 += FRAME + bytes;
-        let cut = |cut: &&Cut| cut.from <= at && at < cut.until;
-        let between = |cut: &Cut| (cut.regions >> here ^ cut.regions >> there) & 1 == 1;
-        if self.cuts.iter().filter(cut).any(between) {
+        let mut cuts = self.cuts.iter();
+        if cuts.any(|cut| cut.is_on(at) && cut.parts(here, there)) {
             presence.lost += 1;
             return false;
         }

@@ -12,7 +12,7 @@
 
 use super::shard::Slots;
 use super::{Event, Gossip, Out, Shard, Way, timer};
-use crate::swarm::draw::{Purpose, scaled};
+use crate::swarm::draw::{Draws, Purpose, scaled};
 use crate::swarm::event::{Kind, MESSAGES_MAX};
 use crate::swarm::sessions::Spans;
 use aquifer_protocol::limits::SYNC_EVERY;
@@ -41,6 +41,29 @@ pub struct Cut {
     pub until: u64,
 }
 
+impl Churn {
+    /// Whether an agent is one of those who are away at any time.
+    pub fn begins_away(&self, draws: Draws, agent: u32) -> bool {
+        let (here, away) = (self.session.median, self.away.median);
+        let drawn = draws.bits(Purpose::Session, agent.into(), 0);
+        ((u128::from(drawn) * u128::from(here + away)) >> 64) as u64 >= here
+    }
+}
+
+impl Cut {
+    /// Whether two regions are on different sides.
+    #[inline]
+    pub fn parts(&self, home: usize, abroad: usize) -> bool {
+        (self.regions >> home ^ self.regions >> abroad) & 1 == 1
+    }
+
+    /// Whether it is under way.
+    #[inline]
+    pub fn is_on(&self, at: u64) -> bool {
+        self.from <= at && at < self.until
+    }
+}
+
 /// What a `Graft` or `Prune` says beside its usual meaning, which is 0.
 const GREETING: u32 = 1;
 const ANSWER: u32 = 2;
@@ -58,12 +81,8 @@ const SPAN_MIN: u64 = 1_000_000;
 impl Gossip {
     /// Whether an agent is away when the run begins: as many are as are at any time.
     pub fn begins_away(&self, agent: u32) -> bool {
-        let Some(churn) = self.churn.filter(|_| self.bridge(agent).is_none()) else {
-            return false;
-        };
-        let (here, away) = (churn.session.median, churn.away.median);
-        let drawn = self.draws.bits(Purpose::Session, agent.into(), 0);
-        ((u128::from(drawn) * u128::from(here + away)) >> 64) as u64 >= here
+        let churn = self.churn.filter(|_| self.bridge(agent).is_none());
+        churn.is_some_and(|churn| churn.begins_away(self.draws, agent))
     }
 
     /// Plans an agent's first departure or return: somewhere in the span that it is in.
@@ -238,12 +257,8 @@ impl Gossip {
     /// Whether two regions are cut off from each other.
     #[inline]
     pub(super) fn is_cut(&self, at: u64, home: usize, abroad: usize) -> bool {
-        let between = |cut: &Cut| (cut.regions >> home ^ cut.regions >> abroad) & 1 == 1;
-        let mut now = self
-            .cuts
-            .iter()
-            .filter(|cut| cut.from <= at && at < cut.until);
-        now.any(between)
+        let mut cuts = self.cuts.iter();
+        cuts.any(|cut| cut.is_on(at) && cut.parts(home, abroad))
     }
 }
 

@@ -8,6 +8,7 @@
 //!
 //! Not here: censors and those who send without asking the law (`gossip`), silence (`heart`).
 
+use super::heart::OWN;
 use super::shard::Slots;
 use super::{Event, FRAME_BYTES, Gossip, Out, Shard, Way, churn, timer};
 use crate::swarm::draw::Purpose;
@@ -39,9 +40,8 @@ const REPLAY_AFTER: u64 = 5_000_000;
 const PLACE: u8 = 4;
 const HEARING: u8 = 20;
 
-/// Links that an agent made itself have even numbers.
 fn is_own(slot: u8) -> bool {
-    slot.is_multiple_of(2)
+    OWN >> slot & 1 == 1
 }
 
 impl Gossip {
@@ -104,7 +104,7 @@ impl Gossip {
         way: &mut Way<'_, O>,
     ) -> u64 {
         let (agent, slot) = (event.agent(), event.slot());
-        if !self.mesh.scores || usize::from(slot) >= usize::from(self.links) {
+        if !self.mesh.scores || slot >= self.links {
             shard.tally.spam[0] += 1;
             return 18;
         }
@@ -118,9 +118,7 @@ impl Gossip {
         let loses_its_place = *strikes == PLACE;
         shard.tally.spam[0] += 1;
         if loses_its_place && shard.meshes[place] >> slot & 1 == 1 {
-            shard.meshes[place] &= !(1 << slot);
-            shard.backoff[place][0] |= 1 << slot;
-            way.send(shard, agent, slot, Kind::Prune, 0);
+            self.puts_out(shard, agent, 1 << slot, way);
         }
         20 + u64::from(loses_its_place)
     }

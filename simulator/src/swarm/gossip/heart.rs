@@ -12,7 +12,7 @@ use crate::swarm::draw::{Purpose, scaled};
 use crate::swarm::event::Kind;
 
 /// Links that an agent made itself: of a pair, the one that leads where its bijection maps.
-const OWN: u32 = 0x5555_5555;
+pub(super) const OWN: u32 = 0x5555_5555;
 
 /// How long mesh peers are watched, in microseconds, and after how many arrivals in that time one that
 /// brought none of them is put out: the product's (`node/src/net/gossip/score.rs`).
@@ -86,10 +86,22 @@ impl Gossip {
         };
         pace.stood = mesh & !silent;
         (pace.spoke, pace.heard) = (0, 0);
-        shard.meshes[place] &= !silent;
-        shard.backoff[place][0] |= silent;
         shard.tally.silenced += u64::from(silent.count_ones());
-        for slot in Slots(silent) {
+        self.puts_out(shard, agent, silent, way);
+    }
+
+    /// Puts peers out of an agent's mesh, not to come back for a while.
+    pub(super) fn puts_out<O: Out>(
+        &self,
+        shard: &mut Shard,
+        agent: u32,
+        slots: u32,
+        way: &mut Way<'_, O>,
+    ) {
+        let place = shard.place(agent);
+        shard.meshes[place] &= !slots;
+        shard.backoff[place][0] |= slots;
+        for slot in Slots(slots) {
             way.send(shard, agent, slot, Kind::Prune, 0);
         }
     }

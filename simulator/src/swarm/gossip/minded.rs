@@ -71,7 +71,7 @@ impl Gossip {
             .flatten()
     }
 
-    /// An agent remembers something. False if agents have no minds.
+    /// An agent remembers something. `None` if agents have no minds.
     pub(super) fn writes<O: Out>(
         &self,
         shard: &mut Shard,
