@@ -93,7 +93,7 @@ pub struct Gossip {
     pub mesh: Mesh,
     /// The messages, in the order of their numbers.
     pub messages: Vec<Message>,
-    /// How many words of 64 bits an agent has for messages: a power of two.
+    /// How many words of eight bits an agent has for messages: a power of two.
     pub words: usize,
     /// How long an agent remembers a message, in microseconds.
     pub memory: u64,
@@ -117,6 +117,8 @@ pub struct Gossip {
     pub harm: Harm,
     /// Of a million agents, so many are behind a NAT, and of a million pairs that are, so many get through.
     pub nat: [u32; 2],
+    /// Whether anything can delay or stop what is sent, beside the way itself.
+    pub is_hindered: bool,
     /// Whether every agent is a replica of the product.
     pub minded: bool,
     /// Whether first arrivals are written down one by one.
@@ -325,11 +327,8 @@ impl Gossip {
         }
         shard.waits(agent, message, slot);
         if self.mesh.dont_want > 0 && about.bytes >= self.mesh.dont_want {
-            for other in shard.mesh(agent) {
-                if other != slot {
-                    way.send(shard, agent, other, Kind::IDontWant, message);
-                }
-            }
+            let others = shard.meshes[shard.place(agent)] & !(1 << slot);
+            way.send_late(shard, (agent, others), Kind::IDontWant, message, 0);
         }
         if self.mesh.validate == 0 {
             return self.pushes(shard, agent, message, way);

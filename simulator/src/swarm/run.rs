@@ -125,6 +125,11 @@ impl Prepared {
         &self.model
     }
 
+    /// The model, the agents, how time is cut and who does what: for whoever runs them in another way.
+    pub fn into_parts(self) -> (Gossip, Vec<Shard>, Clockwork, Crew) {
+        (self.model, self.shards, self.clockwork, self.crew)
+    }
+
     /// Lets it happen, and says what happened in one epoch.
     pub fn watched(mut self, epoch: u64) -> Vec<Happened> {
         let watched = Watched::new(&self.model, self.clockwork, epoch);

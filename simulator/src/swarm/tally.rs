@@ -176,9 +176,8 @@ impl Tally {
         let sent = &mut self.sent[kind as usize][usize::from(abroad)];
         sent.count += 1;
         sent.bytes += bytes;
-        if abroad {
-            self.flows[home * self.delays.len() + region] += bytes;
-        }
+        // No branch: which way something goes, nobody can foretell.
+        self.flows[home * self.delays.len() + region] += bytes * u64::from(abroad);
     }
 
     /// Adds what another thread has counted.

@@ -1,9 +1,10 @@
 //! The epoch engine: one range of agents, one epoch after the other.
 //!
-//! An epoch's events are spread over partitions of neighbouring agents, so that the state which a
-//! partition needs fits into the cache, and each partition is sorted: events are numbers whose order
-//! is the canonical one (`event`). What is sent goes into the ring, or to the worker that owns the
-//! agent. The same events in another number of partitions come out in the same order.
+//! An epoch's events are spread over bins of neighbouring agents, and partitions of many bins are sorted
+//! and handled one after the other, so that the state which a partition needs fits into the cache. Events
+//! are numbers whose order is the canonical one (`event`), so the same events in another number of
+//! partitions come out in the same order. What is sent goes into the ring, or to the worker that owns the
+//! agent.
 //!
 //! Not here: who runs the workers, and what they hand each other when (`parallel`).
 
@@ -11,8 +12,11 @@ use super::digest::Seen;
 use super::ring::Ring;
 use super::{Clockwork, Event, Model, Out, Ran};
 
-/// Fewer events than this are sorted as they are.
+/// No more events than this are one partition.
 const FEW: usize = 512;
+
+/// Where a bin has more, its partition is not almost sorted.
+const CROWD: u32 = 24;
 
 /// Who owns which agents: worker `i` has those from `bounds[i]` up to but not including `bounds[i+1]`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -157,7 +161,7 @@ struct Lines<'a> {
 }
 
 impl Out for Lines<'_> {
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, at: u64, event: Event) {
         let epoch = self.clockwork.epoch_of(at);
         let event = event.at_offset(self.clockwork.offset_of(at));
@@ -177,75 +181,104 @@ impl Out for Lines<'_> {
 /// The events of one epoch, by partition.
 struct Partitions {
     first: u32,
+    agents: u64,
     /// Agents of one partition: a power of two.
     agents_log: u32,
+    /// Bins of one partition in this epoch: a power of two.
+    bins_log: u32,
+    /// Whether some bin has many.
+    crowded: bool,
+    /// Where each bin begins, and where the last one ends.
     starts: Vec<u32>,
     events: Vec<Event>,
-    loaded: Vec<Event>,
-    split: bool,
 }
 
 impl Partitions {
     fn of(first: u32, until: u32, count: usize) -> Self {
-        let agents = u64::from(until - first)
-            .div_ceil(count.max(1) as u64)
-            .max(1);
-        let agents_log = agents.next_power_of_two().ilog2();
-        let count = (u64::from(until - first) >> agents_log) as usize + 1;
+        let agents = u64::from(until - first);
+        let each = agents.div_ceil(count.max(1) as u64).max(1);
         Self {
             first,
-            agents_log,
-            starts: vec![0; count + 1],
+            agents,
+            agents_log: each.next_power_of_two().ilog2(),
+            bins_log: 0,
+            crowded: false,
+            starts: Vec::new(),
             events: Vec::new(),
-            loaded: Vec::new(),
-            split: false,
         }
     }
 
     /// Takes the events of `epoch`. Returns in how many partitions they are.
+    ///
+    /// They are spread over more bins than there are events: that leaves next to nothing to sort.
     fn take(&mut self, ring: &mut Ring, epoch: u64) -> usize {
         let count: usize = ring.next().map(<[u64]>::len).sum();
-        let partitions = self.starts.len() - 1;
-        self.split = count > FEW && partitions > 1;
-        if !self.split {
-            self.loaded.clear();
-            let events = ring.next().flatten().map(|event| Event(*event));
-            self.loaded.extend(events);
+        if count == 0 {
             ring.pass(epoch);
-            return usize::from(count > 0);
+            return 0;
         }
-        let (first, log) = (self.first, self.agents_log);
-        let part = |event: Event| ((event.agent() - first) >> log) as usize;
-        self.starts.fill(0);
-        for event in ring.next().flatten() {
-            self.starts[part(Event(*event))] += 1;
+        let agents_log = match count <= FEW {
+            true => u64::BITS - 1,
+            false => self.agents_log,
+        };
+        let each = (self.agents / count as u64).max(1).ilog2();
+        let bin_log = each.min(agents_log);
+        self.bins_log = agents_log - bin_log;
+        let first = self.first;
+        let bin = |event: u64| ((Event(event).agent() - first) >> bin_log) as usize;
+        let bins = (self.agents >> bin_log) as usize + 1;
+        self.starts.clear();
+        self.starts.resize(bins + 1, 0);
+        for events in ring.next() {
+            for event in events {
+                self.starts[bin(*event)] += 1;
+            }
         }
         let mut sum = 0;
+        let mut most = 0;
         for start in &mut self.starts {
+            most = most.max(*start);
             sum += std::mem::replace(start, sum);
         }
+        self.crowded = most > CROWD;
         self.events.resize(count.max(self.events.len()), Event(0));
-        for event in ring.next().flatten() {
-            let event = Event(*event);
-            let next = &mut self.starts[part(event)];
-            self.events[*next as usize] = event;
-            *next += 1;
+        for events in ring.next() {
+            for event in events {
+                let next = &mut self.starts[bin(*event)];
+                self.events[*next as usize] = Event(*event);
+                *next += 1;
+            }
         }
         ring.pass(epoch);
         // Each start has moved on to the start of the next.
         self.starts.rotate_right(1);
         self.starts[0] = 0;
-        partitions
+        bins.div_ceil(1 << self.bins_log)
     }
 
     fn sorted(&mut self, part: usize) -> &[Event] {
-        let events = if self.split {
-            let (from, until) = (self.starts[part], self.starts[part + 1]);
-            &mut self.events[from as usize..until as usize]
-        } else {
-            &mut self.loaded[..]
-        };
-        events.sort_unstable();
+        let first = part << self.bins_log;
+        let last = (first + (1 << self.bins_log)).min(self.starts.len() - 1);
+        let starts = &self.starts[first..=last];
+        let (from, until) = (starts[0], starts[starts.len() - 1]);
+        let events = &mut self.events[from as usize..until as usize];
+        match self.crowded {
+            true => events.sort_unstable(),
+            false => settle(events),
+        }
         events
+    }
+}
+
+/// Sorts by insertion what is almost sorted.
+fn settle(events: &mut [Event]) {
+    for next in 1..events.len() {
+        let event = events[next];
+        let mut place = next;
+        while place > 0 && events[place - 1] > event {
+            events[place] = events[place - 1];
+            place -= 1;
+        }
+        events[place] = event;
     }
 }

@@ -7,9 +7,13 @@
 //! Not here: the order of what comes out (`epoch`).
 
 use crate::swarm::column::Column;
+use prefetch_index::prefetch_index;
 use std::collections::BTreeMap;
 
 const CHUNK: usize = 2_048;
+
+/// Events in a line of the cache.
+const LINE: usize = 8;
 
 /// Chunks that are allocated at once: four megabytes.
 const SLAB: usize = 256;
@@ -62,7 +66,7 @@ impl Ring {
         self.held
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn push(&mut self, epoch: u64, event: u64) {
         self.held += 1;
         if epoch - self.first < BUCKETS as u64 {
@@ -72,7 +76,7 @@ impl Ring {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn place(&mut self, epoch: u64, event: u64) {
         let bucket = epoch as usize % BUCKETS;
         if self.tails[bucket].fill == CHUNK as u32 {
@@ -81,7 +85,10 @@ impl Ring {
         let tail = &mut self.tails[bucket];
         let place = tail.chunk as usize % SLAB * CHUNK + tail.fill as usize;
         tail.fill += 1;
-        self.slabs[tail.chunk as usize / SLAB][place] = event;
+        let slab = &mut self.slabs[tail.chunk as usize / SLAB];
+        slab[place] = event;
+        // Hundreds of chunks are being filled, more than the cache holds.
+        prefetch_index(&slab[..], place + LINE);
     }
 
     /// Gives a bucket another chunk.

@@ -116,9 +116,7 @@ impl Gossip {
         };
         let crashes = scaled(drawn(0), 1_000_000) < churn.crashes;
         let unnoticed = if crashes { churn.notice } else { 0 };
-        for slot in Slots(peers) {
-            way.send_late(shard, (agent, slot), Kind::Prune, FAREWELL, unnoticed);
-        }
+        way.send_late(shard, (agent, peers), Kind::Prune, FAREWELL, unnoticed);
         // Nobody is back before it was noticed that it was gone.
         let span = churn.away.of(drawn(1)).max(SPAN_MIN + unnoticed);
         way.plan(agent, timer::COMES, 0, span);
@@ -132,9 +130,7 @@ impl Gossip {
         shard.down[place] = 0;
         let all = shard.linked(agent);
         shard.down[place] = all;
-        for slot in Slots(all) {
-            way.send(shard, agent, slot, Kind::Graft, GREETING);
-        }
+        way.send_late(shard, (agent, all), Kind::Graft, GREETING, 0);
         let drawn = self
             .draws
             .bits(Purpose::Session, agent.into(), way.at << 2 | 3);
@@ -192,9 +188,7 @@ impl Gossip {
         way.plan(agent, timer::SYNC, 0, self.sync);
         let peers = shard.linked(agent);
         let picked = self.pick(peers, 1, agent, 1 << 51 | way.at);
-        for slot in Slots(picked) {
-            way.send(shard, agent, slot, Kind::IWant, ALL);
-        }
+        way.send_late(shard, (agent, picked), Kind::IWant, ALL, 0);
         picked.into()
     }
 

@@ -88,7 +88,8 @@ impl Gossip {
             return 16;
         }
         for slot in Slots(shard.linked(agent)) {
-            if let Some(to) = self.end_of(shard, (agent, way.home), slot) {
+            if let Some((peer, reverse)) = self.end_of(shard, (agent, way.home), slot) {
+                let to = (peer, reverse, self.geography.region(peer.into()));
                 let what = (Kind::Copy, FRAME_BYTES + SPAM_BYTES);
                 way.carry(shard, (agent, slot), to, what, SPAM, 0);
             }
@@ -146,9 +147,7 @@ impl Gossip {
         way: &mut Way<'_, O>,
     ) -> u64 {
         let all = shard.linked(agent);
-        for slot in Slots(all) {
-            way.send(shard, agent, slot, Kind::Copy, message);
-        }
+        way.copies(shard, agent, all, message);
         all.into()
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! Of scores there is what costs a peer its place: silence.
 
-use super::shard::{OFFERED, Slots};
+use super::shard::{OFFERED, Slots, WORD};
 use super::{Event, Gossip, Out, Shard, Way, timer};
 use crate::swarm::draw::{Purpose, scaled};
 use crate::swarm::event::Kind;
@@ -67,9 +67,7 @@ impl Gossip {
         shard.meshes[place] = (mesh | grafted) & !pruned;
         shard.backoff[place][0] |= pruned;
         for (slots, kind) in [(grafted, Kind::Graft), (pruned, Kind::Prune)] {
-            for slot in Slots(slots) {
-                way.send(shard, agent, slot, kind, 0);
-            }
+            way.send_late(shard, (agent, slots), kind, 0, 0);
         }
         grafted | pruned
     }
@@ -101,9 +99,7 @@ impl Gossip {
         let place = shard.place(agent);
         shard.meshes[place] &= !slots;
         shard.backoff[place][0] |= slots;
-        for slot in Slots(slots) {
-            way.send(shard, agent, slot, Kind::Prune, 0);
-        }
+        way.send_late(shard, (agent, slots), Kind::Prune, 0, 0);
     }
 
     /// Names what it has had lately to some outside the mesh. How many messages that were.
@@ -125,15 +121,12 @@ impl Gossip {
             let alive = alive_bits(word, self.words, oldest, newest);
             let mut offered = shard.turns(agent, word, alive, ask_anew);
             while offered != 0 {
-                let bit = word as u32 * 64 + offered.trailing_zeros();
+                let bit = word as u32 * WORD + offered.trailing_zeros();
                 offered &= offered - 1;
                 // The one message of those alive that has this bit.
-                let round = 64 * self.words as u32;
-                let message = oldest + (bit + round - oldest % round) % round;
+                let message = oldest + (bit.wrapping_sub(oldest) & (WORD * self.words as u32 - 1));
                 named += 1;
-                for slot in Slots(told) {
-                    way.send(shard, agent, slot, Kind::IHave, message);
-                }
+                way.send_late(shard, (agent, told), Kind::IHave, message, 0);
             }
         }
         named
@@ -227,12 +220,10 @@ impl Gossip {
     }
 }
 
-/// The bits of one word that stand for messages from `oldest` up to but not including `newest`.
-fn alive_bits(word: usize, words: usize, oldest: u32, newest: u32) -> u64 {
-    let round = 64 * words as u32;
-    let alive = |bit: &u32| {
-        let bit = word as u32 * 64 + bit;
-        oldest + (bit + round - oldest % round) % round < newest
-    };
-    (0..64).filter(alive).map(|bit| 1 << bit).sum()
+/// The bits of one word that stand for messages from `oldest` up to but not including `newest`. There are
+/// a power of two of them in all words.
+fn alive_bits(word: usize, words: usize, oldest: u32, newest: u32) -> u8 {
+    let (first, round) = (word as u32 * WORD, WORD * words as u32);
+    let alive = |bit: u32| ((first + bit).wrapping_sub(oldest) & (round - 1)) < newest - oldest;
+    (0..WORD).fold(0, |bits, bit| bits | u8::from(alive(bit)) << bit)
 }

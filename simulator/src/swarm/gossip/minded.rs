@@ -234,11 +234,8 @@ impl Gossip {
         way: &mut Way<'_, O>,
     ) {
         shard.tally.replays[1] += 1;
-        for slot in shard.mesh(agent) {
-            if known >> slot & 1 == 0 {
-                way.send(shard, agent, slot, Kind::Copy, message);
-            }
-        }
+        let mesh = shard.meshes[shard.place(agent)];
+        way.copies(shard, agent, mesh & !known, message);
     }
 
     fn posts<O: Out>(
@@ -256,6 +253,7 @@ impl Gossip {
         let to = (peer, reverse);
         let number = replicas.posts((agent, slot), to, letter);
         let (what, message) = ((Kind::Answer, bytes), self.messages.len() as u32 + number);
+        let to = (peer, reverse, self.geography.region(peer.into()));
         if !way.carry(shard, (agent, slot), to, what, message, 0) {
             replicas.collects(peer, reverse, number);
         }

@@ -1,8 +1,8 @@
 //! The state of a range of agents, a column for each thing.
 //!
 //! Per agent: four bytes for each link, four for which of them are in the mesh, eight for who may not
-//! come back to it yet, eight for the message it judges; and for each word of 64 messages eight for
-//! which it has, eight for what it asked for and eight for each heartbeat that it still offers some of.
+//! come back to it yet, eight for the message it judges; and for each word of eight messages one for
+//! which it has, one for what it asked for and one for each heartbeat that it still offers some of.
 //!
 //! Not here: what is done with it (`gossip`, `heart`).
 
@@ -19,6 +19,9 @@ use std::collections::BTreeMap;
 /// Heartbeats for which a message is offered (`history_gossip`): as many as the product's.
 pub(super) const OFFERED: usize = 4;
 
+/// Messages of one word: few, for most swarms have few at a time, and what is small stays in the cache.
+pub(super) const WORD: u32 = u8::BITS;
+
 const NO_LINK: u32 = u32::MAX;
 const REVERSE_BITS: u32 = 5;
 
@@ -33,9 +36,9 @@ pub struct Shard {
     pub(super) meshes: Column<u32>,
     /// Links that were put out of the mesh in this minute and in the one before.
     pub(super) backoff: Column<[u32; 2]>,
-    seen: Column<u64>,
-    offered: Column<[u64; OFFERED]>,
-    wanted: Column<u64>,
+    seen: Column<u8>,
+    offered: Column<[u8; OFFERED]>,
+    wanted: Column<u8>,
     judging: Column<Judging>,
     /// Since when each is here, in milliseconds; empty if all are always.
     pub(super) since: Column<u32>,
@@ -97,7 +100,7 @@ impl Shard {
             first,
             links_each: each,
             words,
-            bits: 64 * words as u32 - 1,
+            bits: WORD * words as u32 - 1,
             links,
             meshes: Column::zeroed(count),
             backoff: Column::zeroed(beating),
@@ -217,10 +220,10 @@ impl Shard {
     }
 
     #[inline]
-    fn bit(&self, agent: u32, message: u32) -> (usize, u64) {
+    fn bit(&self, agent: u32, message: u32) -> (usize, u8) {
         let bit = message & self.bits;
-        let word = self.place(agent) * self.words + bit as usize / 64;
-        (word, 1 << (bit % 64))
+        let word = self.place(agent) * self.words + (bit / WORD) as usize;
+        (word, 1 << (bit % WORD))
     }
 
     /// Reads what these arrivals will need: whether the agents have the messages, and of those who do
@@ -341,7 +344,7 @@ impl Shard {
     }
 
     /// A heartbeat: forgets messages that are not `alive`, and takes what is offered in word `word`.
-    pub(super) fn turns(&mut self, agent: u32, word: usize, alive: u64, ask_anew: bool) -> u64 {
+    pub(super) fn turns(&mut self, agent: u32, word: usize, alive: u8, ask_anew: bool) -> u8 {
         let place = self.place(agent) * self.words + word;
         self.seen[place] &= alive;
         if ask_anew {

@@ -73,17 +73,22 @@ pub(super) fn model(plan: &Plan, seed: u64) -> Result<Gossip, ParseSwarm> {
             dont_want: plan.mesh.dont_want,
         },
         messages,
-        words: most.div_ceil(64).next_power_of_two(),
+        words: most.div_ceil(8).next_power_of_two(),
         memory: micros(plan.mesh.memory),
         loss: plan.latency.loss,
         uplink: plan.latency.uplink,
         churn: churn(&plan.churn),
-        cuts,
         // Replicas sync by themselves, as often as the product's.
         sync: match plan.tier {
             Tier::Full => 0,
             _ => micros(plan.mesh.sync),
         },
+        is_hindered: plan.latency.loss > 0
+            || plan.latency.uplink > 0
+            || plan.adversary.eclipsed > 0
+            || plan.nat.behind > 0
+            || !cuts.is_empty(),
+        cuts,
         minded: plan.tier == Tier::Full,
         censors: plan.adversary.censors,
         censors_from: micros(plan.adversary.from),
