@@ -26,6 +26,18 @@ impl Write for Rest<'_> {
     }
 }
 
+/// Keeps nothing of an encoding but how long it is.
+pub(crate) struct Counted(pub(crate) usize);
+
+impl Write for Counted {
+    type Error = core::convert::Infallible;
+
+    fn write_all(&mut self, bytes: &[u8]) -> Result<(), Self::Error> {
+        self.0 += bytes.len();
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

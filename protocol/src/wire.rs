@@ -6,6 +6,7 @@
 //!
 //! Not here: framing on a stream (`node/src/net/streams.rs`), what is said when (`replica`).
 
+use crate::canonical::Counted;
 use crate::identity::NodeId;
 use crate::limits::{FRAME_BYTES_MAX, ITEMS_PER_MESSAGE_MAX, RECORDS_PER_MESSAGE_MAX};
 use crate::log::LogKey;
@@ -269,13 +270,16 @@ impl Message {
     /// # Panics
     /// On [`Message::Unknown`], which nobody sends.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let room = match self {
-            Self::Records { runs, .. } => runs.iter().flatten().map(Record::wire_len).sum(),
-            _ => 0,
-        };
-        let mut e = Encoder::new(Vec::with_capacity(room + 128));
+        let mut e = Encoder::new(Vec::with_capacity(self.encoded_len()));
         self.write(&mut e).expect("a vector takes any encoding");
         e.into_writer()
+    }
+
+    /// How many bytes [`Message::to_bytes`] makes, without making them. Panics as that does.
+    pub fn encoded_len(&self) -> usize {
+        let mut e = Encoder::new(Counted(0));
+        self.write(&mut e).expect("counting takes any encoding");
+        e.into_writer().0
     }
 
     fn write<W: Write>(&self, e: &mut Encoder<W>) -> Result<(), minicbor::encode::Error<W::Error>> {

@@ -418,6 +418,7 @@ impl Hive {
             Said::Plainly(message) => Input::Message { from, message },
             Said::InMesh(mesh, message) => {
                 let bytes = message.to_bytes();
+                assert_eq!(bytes.len(), message.encoded_len());
                 let node = &mut self.nodes[i];
                 if !node.seen.insert(heard(&mesh, &message)) {
                     return None;

@@ -31,6 +31,7 @@ use std::collections::BTreeMap;
 /// The replicas of all agents.
 pub struct Replicas {
     minds: Vec<Mind>,
+    post: Post,
     members: Vec<Member>,
     topics: Vec<Topic>,
     /// Where each message's record lies, once it is written, by number.
@@ -58,12 +59,36 @@ struct Mind {
     peers: Vec<Option<NodeId>>,
     /// How many letters it has sent over each link.
     sent: Vec<u32>,
-    /// Letters on their way to it: the link, their number, what they say.
-    mail: Vec<(u8, u32, Message)>,
+    /// Letters on their way to it: the link, their number, and where in the post they lie.
+    mail: Vec<(u8, u32, u32)>,
     /// When it is to be woken, in microseconds; never if that is `u64::MAX`.
     wake_at: u64,
     /// By how much its clock is ahead of the slowest, in microseconds.
     ahead: u64,
+}
+
+/// Letters on their way, of everybody: each agent would need room for the most it ever had at once.
+#[derive(Default)]
+struct Post {
+    letters: Vec<Option<Message>>,
+    free: Vec<u32>,
+}
+
+impl Post {
+    fn put(&mut self, letter: Message) -> u32 {
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.letters.push(None);
+            self.letters.len() as u32 - 1
+        });
+        self.letters[place as usize] = Some(letter);
+        place
+    }
+
+    fn take(&mut self, place: u32) -> Message {
+        self.free.push(place);
+        let letter = self.letters[place as usize].take();
+        letter.expect("a letter is taken once")
+    }
 }
 
 /// A record's place in its log.
@@ -191,9 +216,9 @@ impl Replicas {
         let sent = &mut self.minds[agent as usize].sent[usize::from(slot)];
         let number = *sent % LETTERS_AHEAD;
         *sent += 1;
-        self.minds[peer as usize]
-            .mail
-            .push((reverse, number, letter));
+        let place = self.post.put(letter);
+        let mail = &mut self.minds[peer as usize].mail;
+        mail.push((reverse, number, place));
         number
     }
 
@@ -203,7 +228,8 @@ impl Replicas {
         let found = mail
             .iter()
             .position(|(over, n, _)| (*over, *n) == (slot, number))?;
-        Some(mail.swap_remove(found).2)
+        let (.., place) = mail.swap_remove(found);
+        Some(self.post.take(place))
     }
 
     /// An agent reads a letter that came over a link.

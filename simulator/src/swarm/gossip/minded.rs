@@ -249,7 +249,7 @@ impl Gossip {
         let Some((peer, reverse)) = self.minded_end(shard, (agent, way.home), slot) else {
             return;
         };
-        let bytes = FRAME_BYTES + letter.to_bytes().len() as u64;
+        let bytes = FRAME_BYTES + letter.encoded_len() as u64;
         let to = (peer, reverse);
         let number = replicas.posts((agent, slot), to, letter);
         let (what, message) = ((Kind::Answer, bytes), self.messages.len() as u32 + number);

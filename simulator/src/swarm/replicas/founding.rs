@@ -6,7 +6,7 @@
 //! show when they meet.
 
 use super::shelf::Shelf;
-use super::{Counts, Mind, Reaction, Replicas, START, Topic};
+use super::{Counts, Mind, Post, Reaction, Replicas, START, Topic};
 use crate::swarm::draw::mix;
 use crate::swarm::plan::ParseSwarm;
 use aquifer_protocol::certificate::role;
@@ -153,6 +153,7 @@ pub(super) fn found(
     }
     Ok(Replicas {
         minds,
+        post: Post::default(),
         members,
         topics: known,
         places: vec![None; messages],
