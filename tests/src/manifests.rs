@@ -51,6 +51,8 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("aquifer-crdt", &["aquifer-protocol"]),
     ("aquifer-simulator", &["aquifer-protocol"]),
     ("aquifer-node", &["aquifer-crdt", "aquifer-protocol"]),
+    ("aquifer-guest", &[]),
+    ("aquifer-wasm", &["aquifer-protocol"]),
 ];
 
 /// The package that may see every other, and that no other may see.

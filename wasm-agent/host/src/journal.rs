@@ -1,0 +1,337 @@
+//! The journal: what happened, frame after frame, on disk before anybody is told.
+//!
+//! A frame is its length (four bytes, least first), eight bytes of a hash chained over all frames before
+//! it, and its payload. Frames are gathered and made durable together: one `fdatasync` for as many as
+//! there are. A file whose last frames are torn ends at the last whole one, for nobody was told of what
+//! came after; a file that is bad further up is a fault that somebody has to look at. A new file replaces
+//! the old one under its name when it is whole (write, sync, rename, sync of the folder).
+//!
+//! Not here: what payloads say (`sleepers`).
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+const MAGIC: &[u8; 8] = b"AQAGENT1";
+const HEAD: usize = 12;
+
+/// Most bytes of a payload.
+pub const PAYLOAD_MAX: usize = 1 << 20;
+
+/// Most bytes that are gathered: as much can be torn at a file's end.
+pub const GATHERED_MAX: usize = 16 << 20;
+
+/// A journal that is written to.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    file: File,
+    /// The hash of the last frame.
+    chain: [u8; 8],
+    gathered: Vec<u8>,
+    /// Bytes of the file, without what is gathered.
+    len: u64,
+}
+
+/// A journal cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalFailure {
+    /// The system refused.
+    #[error("cannot {operation} {}: {why}", path.display())]
+    System {
+        /// What was being done.
+        operation: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// What the system says.
+        why: io::Error,
+    },
+    /// It is not a journal of agents.
+    #[error("{} is no journal of agents, or one of another version", path.display())]
+    Foreign {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// It is bad where it cannot have been torn.
+    #[error(
+        "{} is corrupt at byte {at} of {len}: restore it, or move it away and begin anew",
+        path.display()
+    )]
+    Corrupt {
+        /// Which file.
+        path: PathBuf,
+        /// Where the first bad frame begins.
+        at: u64,
+        /// How long the file is.
+        len: u64,
+    },
+}
+
+impl Journal {
+    /// Opens a journal, or begins one, and hands each payload of it to `visit`.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is corrupt.
+    pub fn open(path: &Path, mut visit: impl FnMut(&[u8])) -> Result<Self, JournalFailure> {
+        let system = |operation| failed(operation, path);
+        let mut options = OpenOptions::new();
+        let options = options.read(true).write(true).create(true).truncate(false);
+        let mut file = options.open(path).map_err(system("open"))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(system("read"))?;
+        let len = bytes.len() as u64;
+        // A head that is torn is that of a file on which nothing rests.
+        if bytes.len() < MAGIC.len() {
+            if !MAGIC.starts_with(&bytes) {
+                return Err(JournalFailure::Foreign { path: path.into() });
+            }
+            return Self::begun(path, file).map_err(system("begin"));
+        }
+        if !bytes.starts_with(MAGIC) {
+            return Err(JournalFailure::Foreign { path: path.into() });
+        }
+        let (mut at, mut chain) = (MAGIC.len(), [0; 8]);
+        while let Some((payload, hash)) = frame(&bytes[at..], &chain) {
+            visit(payload);
+            at += HEAD + payload.len();
+            chain = hash;
+        }
+        if bytes.len() - at > GATHERED_MAX {
+            let at = at as u64;
+            return Err(JournalFailure::Corrupt {
+                path: path.into(),
+                at,
+                len,
+            });
+        }
+        let mut journal = Self {
+            path: path.into(),
+            file,
+            chain,
+            gathered: Vec::new(),
+            len: at as u64,
+        };
+        if journal.len < len {
+            journal.file.set_len(journal.len).map_err(system("cut"))?;
+            journal.file.sync_all().map_err(system("sync"))?;
+        }
+        let end = io::Seek::seek(&mut journal.file, io::SeekFrom::End(0));
+        end.map_err(system("seek in"))?;
+        Ok(journal)
+    }
+
+    fn begun(path: &Path, mut file: File) -> io::Result<Self> {
+        file.set_len(0)?;
+        io::Seek::seek(&mut file, io::SeekFrom::Start(0))?;
+        file.write_all(MAGIC)?;
+        file.sync_all()?;
+        sync_folder(path)?;
+        Ok(Self {
+            path: path.into(),
+            file,
+            chain: [0; 8],
+            gathered: Vec::new(),
+            len: MAGIC.len() as u64,
+        })
+    }
+
+    /// Gathers a frame. It is not durable yet.
+    ///
+    /// # Panics
+    /// If the payload is longer than [`PAYLOAD_MAX`].
+    pub fn append(&mut self, payload: &[u8]) {
+        assert!(
+            payload.len() <= PAYLOAD_MAX,
+            "a payload of {} bytes",
+            payload.len()
+        );
+        self.chain = chained(&self.chain, payload);
+        self.gathered.extend((payload.len() as u32).to_le_bytes());
+        self.gathered.extend(self.chain);
+        self.gathered.extend(payload);
+    }
+
+    /// Whether so much is gathered that it should be made durable.
+    pub fn is_full(&self) -> bool {
+        self.gathered.len() >= GATHERED_MAX - HEAD - PAYLOAD_MAX
+    }
+
+    /// Makes durable what was gathered.
+    ///
+    /// # Errors
+    /// If the system refuses. What is durable then is known to nobody: open the journal anew.
+    pub fn sync(&mut self) -> Result<(), JournalFailure> {
+        if self.gathered.is_empty() {
+            return Ok(());
+        }
+        let written = self.file.write_all(&self.gathered);
+        written.map_err(failed("write", &self.path))?;
+        self.file.sync_data().map_err(failed("sync", &self.path))?;
+        self.len += self.gathered.len() as u64;
+        self.gathered.clear();
+        Ok(())
+    }
+
+    /// How long it is, in bytes.
+    pub fn len(&self) -> u64 {
+        self.len + self.gathered.len() as u64
+    }
+
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.len() == MAGIC.len() as u64
+    }
+
+    /// Writes a new journal of these payloads in the place of this one, at once or not at all.
+    ///
+    /// # Errors
+    /// If the system refuses. This one is then as it was.
+    pub fn replace(
+        &mut self,
+        payloads: impl Iterator<Item = Vec<u8>>,
+    ) -> Result<(), JournalFailure> {
+        let beside = self.path.with_extension("new");
+        let system = |operation| failed(operation, &beside);
+        let file = File::create(&beside).map_err(system("create"))?;
+        let mut fresh = Self::begun(&beside, file).map_err(system("begin"))?;
+        for payload in payloads {
+            fresh.append(&payload);
+            if fresh.is_full() {
+                fresh.sync()?;
+            }
+        }
+        fresh.sync()?;
+        std::fs::rename(&beside, &self.path).map_err(system("rename"))?;
+        sync_folder(&self.path).map_err(failed("sync the folder of", &self.path))?;
+        fresh.path = std::mem::take(&mut self.path);
+        *self = fresh;
+        Ok(())
+    }
+}
+
+/// The first frame of `bytes` and its hash, if it is whole.
+fn frame<'b>(bytes: &'b [u8], before: &[u8; 8]) -> Option<(&'b [u8], [u8; 8])> {
+    let len = u32::from_le_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
+    let hash: [u8; 8] = bytes.get(4..HEAD)?.try_into().ok()?;
+    let payload = bytes.get(HEAD..HEAD.checked_add(len)?)?;
+    (len <= PAYLOAD_MAX && chained(before, payload) == hash).then_some((payload, hash))
+}
+
+fn chained(before: &[u8; 8], payload: &[u8]) -> [u8; 8] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(before);
+    hasher.update(payload);
+    let hash = hasher.finalize();
+    *hash.as_bytes().first_chunk().expect("a hash has 32 bytes")
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_all()
+}
+
+fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> JournalFailure {
+    let path = path.to_owned();
+    move |why| JournalFailure::System {
+        operation,
+        path,
+        why,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn payloads(path: &Path) -> Result<Vec<Vec<u8>>, JournalFailure> {
+        let mut all = Vec::new();
+        Journal::open(path, |payload| all.push(payload.to_vec()))?;
+        Ok(all)
+    }
+
+    #[test]
+    fn a_journal_torn_anywhere_ends_at_its_last_whole_frame() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal");
+        let mut journal = Journal::open(&path, |_| {}).expect("begins");
+        let (mut ends, mut all) = (vec![journal.len()], Vec::new());
+        for number in 0..20_u8 {
+            all.push(vec![number; usize::from(number) * 7]);
+            journal.append(&all[usize::from(number)]);
+            ends.push(journal.len());
+            journal.sync().expect("room");
+        }
+        let whole = std::fs::read(&path).expect("it is there");
+        for cut in 0..=whole.len() {
+            std::fs::write(&path, &whole[..cut]).expect("room");
+            let kept = ends.iter().filter(|end| **end <= cut as u64).count();
+            assert_eq!(
+                all[..kept.max(1) - 1],
+                payloads(&path).expect("opens"),
+                "{cut}"
+            );
+            // It was cut where it is whole, and goes on from there.
+            let mut journal = Journal::open(&path, |_| {}).expect("opens");
+            journal.append(b"more");
+            journal.sync().expect("room");
+            assert_eq!(kept.max(1), payloads(&path).expect("opens").len());
+        }
+        for place in MAGIC.len()..whole.len() {
+            let mut bad = whole.clone();
+            bad[place] ^= 0x10;
+            std::fs::write(&path, &bad).expect("room");
+            let kept = ends.iter().filter(|end| **end <= place as u64).count() - 1;
+            assert_eq!(all[..kept], payloads(&path).expect("opens"), "{place}");
+        }
+        std::fs::write(&path, b"something else").expect("room");
+        assert!(matches!(
+            payloads(&path),
+            Err(JournalFailure::Foreign { .. })
+        ));
+    }
+
+    #[test]
+    fn one_that_is_bad_far_from_its_end_is_not_cut() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal");
+        let mut journal = Journal::open(&path, |_| {}).expect("begins");
+        for _ in 0..20 {
+            journal.append(&vec![7; PAYLOAD_MAX]);
+            if journal.is_full() {
+                journal.sync().expect("room");
+            }
+        }
+        journal.sync().expect("room");
+        let mut bytes = std::fs::read(&path).expect("it is there");
+        bytes[100] ^= 1;
+        std::fs::write(&path, &bytes).expect("room");
+        assert!(matches!(
+            payloads(&path),
+            Err(JournalFailure::Corrupt { at: 8, .. })
+        ));
+        assert_eq!(
+            bytes.len() as u64,
+            std::fs::metadata(&path).expect("there").len()
+        );
+    }
+
+    #[test]
+    fn a_journal_is_replaced_whole() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal");
+        let mut journal = Journal::open(&path, |_| {}).expect("begins");
+        (0..100_u8).for_each(|number| journal.append(&[number]));
+        journal.sync().expect("room");
+        journal
+            .replace([vec![1], vec![2]].into_iter())
+            .expect("room");
+        journal.append(&[3]);
+        journal.sync().expect("room");
+        assert_eq!(
+            vec![vec![1], vec![2], vec![3]],
+            payloads(&path).expect("opens")
+        );
+    }
+}

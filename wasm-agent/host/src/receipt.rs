@@ -1,0 +1,265 @@
+//! Receipts: what a node answers for when it says that an agent took a step.
+//!
+//! A receipt names the module and, by their hashes, all that went into the step and came out of it. A
+//! node signs for many at once: for the root of a Merkle tree over them (RFC 9162's hashing, with leaves
+//! and inner nodes apart), of which each receipt carries its path. That what came out follows from what
+//! went in, anybody can see by running the step again; that what went in was true, a receipt does not say.
+//!
+//! Not here: how a step is run again (`wake`).
+
+use crate::abi::{ABI, Code};
+use crate::desk::{Answer, Effect};
+use crate::wake::Step;
+use aquifer_protocol::identity::{Keys, Signature, digest, verify};
+
+const DOMAIN: &str = "aquifer/agent-receipt/1";
+const ROOT: &str = "aquifer/agent-receipts/1";
+
+/// Most receipts under one signature.
+pub const BATCH_MAX: usize = 1_024;
+
+/// What a step was, in hashes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Receipt {
+    /// BLAKE3 of the module.
+    pub module: [u8; 32],
+    /// Whose step.
+    pub agent: [u8; 32],
+    /// The how-manieth.
+    pub seq: u64,
+    /// Of the input.
+    pub input: [u8; 32],
+    /// Of the state before.
+    pub before: [u8; 32],
+    /// Of what the world answered.
+    pub answers: [u8; 32],
+    /// Of what is to be done.
+    pub effects: [u8; 32],
+    /// Of the state after.
+    pub after: [u8; 32],
+    /// What `handle` returned.
+    pub code: i32,
+}
+
+impl Receipt {
+    /// The receipt of a step of `module`.
+    pub fn of(step: &Step, module: [u8; 32]) -> Self {
+        let of = |what: &str, bytes: &[u8]| digest(what, &[bytes]);
+        Self {
+            module,
+            agent: step.agent,
+            seq: step.seq,
+            input: of("aquifer/agent-input/1", &step.wakeup.to_bytes()),
+            before: of("aquifer/agent-state/1", &step.before),
+            answers: of("aquifer/agent-answers/1", &answers(&step.answers)),
+            effects: of("aquifer/agent-effects/1", &effects(&step.effects)),
+            after: of("aquifer/agent-state/1", &step.after),
+            code: step.code,
+        }
+    }
+
+    /// Its hash: a leaf of the tree.
+    pub fn hash(&self) -> [u8; 32] {
+        let numbers = [
+            &ABI.to_be_bytes()[..],
+            &self.seq.to_be_bytes(),
+            &self.code.to_be_bytes(),
+        ]
+        .concat();
+        let hashes = [
+            &self.module[..],
+            &self.agent,
+            &self.input,
+            &self.before,
+            &self.answers,
+            &self.effects,
+            &self.after,
+        ];
+        digest(DOMAIN, &[&numbers, &hashes.concat()])
+    }
+}
+
+/// What the world answered, as one string of bytes: each its code or 0, its length and itself.
+fn answers(answers: &[Answer]) -> Vec<u8> {
+    let mut all = Vec::new();
+    for answer in answers {
+        let (code, bytes): (i32, &[u8]) = match answer {
+            Ok(bytes) => (0, bytes),
+            Err(code) => (*code as i32, &[]),
+        };
+        all.extend(code.to_be_bytes());
+        all.extend((bytes.len() as u64).to_be_bytes());
+        all.extend(bytes);
+    }
+    all
+}
+
+fn effects(effects: &[Effect]) -> Vec<u8> {
+    minicbor::to_vec(effects).expect("a vector takes any encoding")
+}
+
+/// Receipts under one signature.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Batch {
+    /// The key of the node that signed.
+    pub node: [u8; 32],
+    /// Its signature.
+    pub signature: Signature,
+    /// The tree, layer by layer: leaves first, the root last.
+    layers: Vec<Vec<[u8; 32]>>,
+}
+
+/// What a receipt needs beside itself to be checked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Proof {
+    /// Its place in the batch.
+    pub place: usize,
+    /// The node that signed.
+    pub node: [u8; 32],
+    /// Its signature, of the root.
+    pub signature: Signature,
+    /// How many receipts the batch has.
+    pub count: usize,
+    /// The hashes beside the way to the root, from below.
+    pub path: Vec<[u8; 32]>,
+}
+
+impl Batch {
+    /// Signs for some receipts.
+    ///
+    /// # Panics
+    /// If there are none, or more than [`BATCH_MAX`].
+    pub fn sign(keys: &Keys, receipts: &[Receipt]) -> Self {
+        assert!(
+            (1..=BATCH_MAX).contains(&receipts.len()),
+            "a batch has some receipts"
+        );
+        let mut layers = vec![
+            receipts
+                .iter()
+                .map(Receipt::hash)
+                .map(leaf)
+                .collect::<Vec<_>>(),
+        ];
+        while layers[layers.len() - 1].len() > 1 {
+            let below = &layers[layers.len() - 1];
+            let above = below.chunks(2).map(|pair| match pair {
+                [left, right] => inner(left, right),
+                _ => pair[0],
+            });
+            let above = above.collect();
+            layers.push(above);
+        }
+        let root = layers[layers.len() - 1][0];
+        Self {
+            node: keys.public(),
+            signature: keys.sign(&signed(&root, receipts.len())),
+            layers,
+        }
+    }
+
+    /// The proof of the receipt at `place`, if there is one.
+    pub fn proof(&self, place: usize) -> Option<Proof> {
+        let count = self.layers[0].len();
+        if place >= count {
+            return None;
+        }
+        let beside =
+            |(height, layer): (usize, &Vec<[u8; 32]>)| layer.get((place >> height) ^ 1).copied();
+        let path = self.layers.iter().enumerate().filter_map(beside).collect();
+        Some(Proof {
+            place,
+            node: self.node,
+            signature: self.signature,
+            count,
+            path,
+        })
+    }
+}
+
+impl Proof {
+    /// Whether the node that it names signed for `receipt`.
+    pub fn holds(&self, receipt: &Receipt) -> bool {
+        if self.place >= self.count || self.count > BATCH_MAX {
+            return false;
+        }
+        let (mut hash, mut place, mut width) = (leaf(receipt.hash()), self.place, self.count);
+        let mut path = self.path.iter();
+        while width > 1 {
+            if place ^ 1 < width {
+                let Some(beside) = path.next() else {
+                    return false;
+                };
+                hash = match place.is_multiple_of(2) {
+                    true => inner(&hash, beside),
+                    false => inner(beside, &hash),
+                };
+            }
+            (place, width) = (place / 2, width.div_ceil(2));
+        }
+        let signed = signed(&hash, self.count);
+        path.next().is_none() && verify(&self.node, &signed, &self.signature)
+    }
+}
+
+fn leaf(receipt: [u8; 32]) -> [u8; 32] {
+    *blake3::hash(&[&[0][..], &receipt].concat()).as_bytes()
+}
+
+fn inner(left: &[u8; 32], right: &[u8; 32]) -> [u8; 32] {
+    *blake3::hash(&[&[1][..], left, right].concat()).as_bytes()
+}
+
+fn signed(root: &[u8; 32], count: usize) -> [u8; 32] {
+    digest(ROOT, &[root, &(count as u64).to_be_bytes()])
+}
+
+/// What a stranger's code says, if it is one.
+impl From<Code> for i32 {
+    fn from(code: Code) -> Self {
+        code as Self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn receipt(seq: u64) -> Receipt {
+        Receipt {
+            module: [1; 32],
+            agent: [2; 32],
+            seq,
+            input: [3; 32],
+            before: [4; 32],
+            answers: [5; 32],
+            effects: [6; 32],
+            after: [7; 32],
+            code: 0,
+        }
+    }
+
+    #[test]
+    fn every_receipt_of_a_batch_is_proved_and_no_other_is() {
+        let keys = Keys::from_secret(&[9; 32]);
+        for count in [1, 2, 3, 4, 5, 7, 8, 31, 100] {
+            let receipts: Vec<Receipt> = (0..count).map(receipt).collect();
+            let batch = Batch::sign(&keys, &receipts);
+            for (place, one) in receipts.iter().enumerate() {
+                let proof = batch.proof(place).expect("it is in the batch");
+                assert!(proof.holds(one), "{place} of {count}");
+                assert!(!proof.holds(&receipt(count + 1)));
+                let mut other = *one;
+                other.after[31] ^= 1;
+                assert!(!proof.holds(&other));
+                let mut longer = proof.clone();
+                longer.path.push([0; 32]);
+                assert!(!longer.holds(one));
+                let mut elsewhere = proof.clone();
+                elsewhere.place ^= 1;
+                assert!(!elsewhere.holds(one), "{place} of {count}");
+            }
+            assert_eq!(None, batch.proof(count as usize));
+        }
+    }
+}

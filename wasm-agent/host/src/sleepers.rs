@@ -1,0 +1,333 @@
+//! Sleepers: the agents that live on a node, nearly all of them asleep.
+//!
+//! An agent asleep is its state, a number and perhaps a time to wake: a hundred bytes. An input is taken
+//! on by writing it down, and is then handled once: the agent wakes, and what came of it (its new state,
+//! what is to be done, what the world had answered) is one frame of the journal. Nobody is told before
+//! [`Sleepers::sync`]; what is cut off before it, never was, and its input is still there. What a step is
+//! to do is handed out after that, until it is [`Sleepers::done`]: whoever does it can be asked twice, with
+//! one number, and does it once.
+//!
+//! Not here: what is kept of each (`herd`), which inputs there are, and who does what steps say (the node).
+
+mod frame;
+mod herd;
+mod inside;
+
+use crate::abi::{Cause, INBOX_MAX, Wakeup};
+use crate::desk::{Effect, World};
+use crate::engine::{Engine, LoadModule};
+use crate::journal::{Journal, JournalFailure};
+use crate::manifest::RefuseManifest;
+use crate::profile::RefuseModule;
+use crate::wake::{Failed, Step};
+use aquifer_protocol::identity::digest;
+use frame::{Frame, Told};
+use herd::{Herd, Input};
+use inside::{Inside, Used};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::Path;
+
+/// A journal is written anew when it is so many times as long as what is in it, and longer than the floor.
+const GROWTH: u64 = 4;
+const GROWTH_FLOOR: u64 = 64 << 20;
+
+/// All agents that live here.
+pub struct Sleepers {
+    journal: Journal,
+    herd: Herd,
+    used: BTreeMap<u32, Used>,
+    /// Numbers of inputs that are next,
+    queue: VecDeque<u64>,
+    /// and of those whose agents have to wait for another minute.
+    waiting: VecDeque<u64>,
+    /// Steps that are not durable yet and have something done.
+    fresh: BTreeSet<(u32, u32)>,
+    /// How long the journal was when it was last written anew.
+    anew: u64,
+}
+
+/// Why agents cannot live here.
+#[derive(Debug, thiserror::Error)]
+pub enum HostFailure {
+    /// The module is no agent.
+    #[error(transparent)]
+    Module(#[from] RefuseModule),
+    /// The engine cannot load it.
+    #[error(transparent)]
+    Load(#[from] LoadModule),
+    /// The manifest does not count.
+    #[error(transparent)]
+    Manifest(#[from] RefuseManifest),
+    /// The journal failed.
+    #[error(transparent)]
+    Journal(#[from] JournalFailure),
+    /// The journal says what cannot be.
+    #[error("the journal of agents says what cannot be: {what}")]
+    Nonsense {
+        /// What it says.
+        what: &'static str,
+    },
+    /// The input has no room in an inbox.
+    #[error("an input of {len} bytes; an inbox has {INBOX_MAX}")]
+    Input {
+        /// How long it is.
+        len: usize,
+    },
+    /// There is no such agent.
+    #[error("no agent {agent} lives here")]
+    Nobody {
+        /// Its number.
+        agent: u32,
+    },
+}
+
+/// What a step is to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Owed {
+    /// Whose step, by number,
+    pub agent: u32,
+    /// and by key.
+    pub id: [u8; 32],
+    /// Which step: with the agent, the number by which whoever does it knows that it was done.
+    pub seq: u32,
+    /// What.
+    pub effects: Vec<Effect>,
+}
+
+/// What became of an input.
+#[derive(Debug)]
+pub struct Woken {
+    /// Whose, by number.
+    pub agent: u32,
+    /// The step, or why it came to nothing.
+    pub outcome: Result<Step, Failed>,
+}
+
+impl Sleepers {
+    /// Those that live in a journal, on `engine`.
+    ///
+    /// # Errors
+    /// If the journal cannot be read, or the engine cannot load what it names.
+    pub fn open(path: &Path, engine: &dyn Engine) -> Result<Self, HostFailure> {
+        let (mut herd, mut wrong) = (Herd::default(), None);
+        let journal = Journal::open(path, |payload| {
+            if wrong.is_none() {
+                wrong = herd.replay(payload, engine).err();
+            }
+        })?;
+        if let Some(wrong) = wrong {
+            return Err(wrong);
+        }
+        Ok(Self {
+            anew: journal.len(),
+            journal,
+            queue: herd.inbox.keys().copied().collect(),
+            herd,
+            used: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            fresh: BTreeSet::new(),
+        })
+    }
+
+    /// Lets so many agents of one manifest live here. Returns the number of the first.
+    ///
+    /// # Errors
+    /// If the manifest or the module does not count. `now` is in milliseconds since 1970.
+    pub fn host(
+        &mut self,
+        (manifest, module): (&[u8], &[u8]),
+        copies: u32,
+        now: u64,
+        engine: &dyn Engine,
+    ) -> Result<u32, HostFailure> {
+        let first = self.herd.settle((manifest, module), copies, now, engine)?;
+        let (manifest, module) = (manifest.to_vec().into(), module.to_vec().into());
+        let frame = Frame::Hosted {
+            manifest,
+            module,
+            copies,
+        };
+        self.journal.append(&frame.to_bytes());
+        Ok(first)
+    }
+
+    /// How many agents live here.
+    pub fn count(&self) -> usize {
+        self.herd.slots.len()
+    }
+
+    /// The key of an agent: it follows from its manifest and which copy it is.
+    ///
+    /// # Errors
+    /// If there is no such agent.
+    pub fn id(&self, agent: u32) -> Result<[u8; 32], HostFailure> {
+        self.herd.id(agent)
+    }
+
+    /// An agent's state, and how many steps it has taken.
+    pub fn state(&self, agent: u32) -> Option<(&[u8], u32)> {
+        let slot = self.herd.slots.get(agent as usize)?;
+        Some((&slot.state, slot.seq))
+    }
+
+    /// How many inputs were taken on and are not handled.
+    pub fn pending(&self) -> usize {
+        self.herd.inbox.len()
+    }
+
+    /// Takes on an input that its source calls `id`. False if it was taken on before.
+    ///
+    /// It is safe once [`Sleepers::sync`] has returned.
+    ///
+    /// # Errors
+    /// If there is no such agent, or the input is longer than an inbox.
+    pub fn deliver(
+        &mut self,
+        agent: u32,
+        id: [u8; 16],
+        wakeup: Wakeup,
+    ) -> Result<bool, HostFailure> {
+        self.herd.kind(agent)?;
+        let bytes = wakeup.to_bytes();
+        if bytes.len() > INBOX_MAX {
+            return Err(HostFailure::Input { len: bytes.len() });
+        }
+        let Some(number) = self.herd.number(id) else {
+            return Ok(false);
+        };
+        let frame = Frame::Delivered {
+            number,
+            agent,
+            id: Some(id.into()),
+            wakeup: bytes.into(),
+        };
+        self.journal.append(&frame.to_bytes());
+        self.herd.take_on(number, Input { agent, wakeup });
+        self.queue.push_back(number);
+        Ok(true)
+    }
+
+    /// Takes on the timers that are due at `now`. Returns how many.
+    pub fn tick(&mut self, now: u64) -> usize {
+        let due = self.herd.due(now);
+        for (at, agent) in &due {
+            let seq = self.herd.slots[*agent as usize].seq.to_be_bytes();
+            let parts = [&at.to_be_bytes()[..], &agent.to_be_bytes(), &seq];
+            let id = digest("aquifer/agent-timer/1", &parts);
+            let id = *id.first_chunk().expect("a hash has 32 bytes");
+            let wakeup = Wakeup {
+                cause: Cause::Timer,
+                from: None,
+                topic: String::new(),
+                stamp: now,
+                body: Vec::new(),
+            };
+            self.deliver(*agent, id, wakeup).expect("it has a timer");
+        }
+        self.queue.extend(self.waiting.drain(..));
+        due.len()
+    }
+
+    /// Handles the next input, in a world that `outside` makes for the agent. `None` if there is none.
+    pub fn wake(&mut self, outside: impl FnOnce(u32) -> Box<dyn World>) -> Option<Woken> {
+        let (number, mut used) = self.ready()?;
+        let Input { agent, wakeup } = self.herd.inbox.remove(&number)?;
+        let stamp = wakeup.stamp;
+        let kept = self.herd.kept.get(&agent).cloned().unwrap_or_default();
+        let one = self.herd.agent(agent);
+        let bytes = |(key, value): (&Vec<u8>, &Vec<u8>)| key.len() + value.len();
+        let world = Inside {
+            manifest: one.manifest.clone(),
+            bytes_kept: kept.iter().map(bytes).sum(),
+            kept,
+            used,
+            outside: outside(agent),
+        };
+        let slot = &self.herd.slots[agent as usize];
+        let (seq, state) = (slot.seq, slot.state.to_vec());
+        let outcome = one.wake(seq.into(), state, wakeup, Box::new(world));
+        let frame = match &outcome {
+            Ok(step) => Frame::Stepped {
+                number,
+                answers: step.answers.iter().map(Told::from).collect(),
+                effects: step.effects.clone(),
+                after: step.after.clone().into(),
+                code: step.code,
+            },
+            Err(why) => Frame::Failed {
+                number,
+                why: why.to_string(),
+            },
+        };
+        self.journal.append(&frame.to_bytes());
+        let effects = outcome.as_ref().map_or(&[][..], |step| &step.effects);
+        used.adds(effects);
+        self.used.insert(agent, used);
+        if let Ok(step) = &outcome
+            && self.herd.steps(agent, stamp, &step.effects, &step.after)
+        {
+            self.fresh.insert((agent, seq));
+        }
+        Some(Woken { agent, outcome })
+    }
+
+    /// The next input whose agent may wake in its minute.
+    fn ready(&mut self) -> Option<(u64, Used)> {
+        while let Some(number) = self.queue.pop_front() {
+            let input = self.herd.inbox.get(&number)?;
+            let used = self.used.get(&input.agent).copied().unwrap_or_default();
+            let used = used.at(input.wakeup.stamp);
+            let rate = self.herd.kind(input.agent).ok()?.granted.manifest.rate;
+            if used.wakes < rate.wakes {
+                return Some((number, used));
+            }
+            self.waiting.push_back(number);
+        }
+        None
+    }
+
+    /// Makes durable all that happened. Returns what is to be done now: it was not handed out before.
+    ///
+    /// # Errors
+    /// If the disk fails: nothing that was not synced before may be relied on.
+    pub fn sync(&mut self) -> Result<Vec<Owed>, HostFailure> {
+        self.journal.sync()?;
+        if self.journal.len() > GROWTH_FLOOR.max(self.anew.saturating_mul(GROWTH)) {
+            self.rewrite()?;
+        }
+        let fresh = std::mem::take(&mut self.fresh);
+        let owed = fresh.into_iter().filter_map(|place| self.herd.owes(place));
+        Ok(owed.collect())
+    }
+
+    /// All that durable steps have said is to be done and nobody has said was: after a restart, once more.
+    pub fn owed(&self) -> Vec<Owed> {
+        let places = self.herd.owed.keys();
+        let durable = places.filter(|place| !self.fresh.contains(place));
+        durable.filter_map(|place| self.herd.owes(*place)).collect()
+    }
+
+    /// What a step was to do was done.
+    pub fn done(&mut self, agent: u32, seq: u32) {
+        if self.herd.owed.remove(&(agent, seq)).is_some() {
+            self.journal.append(&Frame::Done { agent, seq }.to_bytes());
+        }
+    }
+
+    /// Bytes of the journal.
+    pub fn journal_bytes(&self) -> u64 {
+        self.journal.len()
+    }
+
+    /// Writes the journal anew, without its past.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn rewrite(&mut self) -> Result<(), HostFailure> {
+        self.journal.sync()?;
+        let frames = self.herd.frames();
+        self.journal.replace(frames.map(|frame| frame.to_bytes()))?;
+        self.anew = self.journal.len();
+        Ok(())
+    }
+}

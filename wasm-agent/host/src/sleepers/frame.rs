@@ -1,0 +1,132 @@
+//! Frames: what the journal of sleepers says.
+//!
+//! Not here: what follows from it (`sleepers`), how it is kept whole (`journal`).
+
+use crate::desk::{Answer, Effect};
+use minicbor::bytes::{ByteArray, ByteVec};
+use minicbor::{Decode, Encode};
+
+/// Something that happened, or that is so since the journal was written anew.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub(super) enum Frame {
+    /// Agents of one kind came to live here.
+    #[n(0)]
+    Hosted {
+        #[n(0)]
+        manifest: ByteVec,
+        #[n(1)]
+        module: ByteVec,
+        #[n(2)]
+        copies: u32,
+    },
+    /// An input was taken on: it will be handled, once.
+    #[n(1)]
+    Delivered {
+        #[n(0)]
+        number: u64,
+        #[n(1)]
+        agent: u32,
+        /// None since the journal was written anew.
+        #[n(2)]
+        id: Option<ByteArray<16>>,
+        #[n(3)]
+        wakeup: ByteVec,
+    },
+    /// It was handled: all that came of it.
+    #[n(2)]
+    Stepped {
+        #[n(0)]
+        number: u64,
+        #[n(1)]
+        answers: Vec<Told>,
+        #[n(2)]
+        effects: Vec<Effect>,
+        #[n(3)]
+        after: ByteVec,
+        #[n(4)]
+        code: i32,
+    },
+    /// It came to nothing, and is not tried again.
+    #[n(3)]
+    Failed {
+        #[n(0)]
+        number: u64,
+        #[n(1)]
+        why: String,
+    },
+    /// What a step was to do was done.
+    #[n(4)]
+    Done {
+        #[n(0)]
+        agent: u32,
+        #[n(1)]
+        seq: u32,
+    },
+    /// An agent as it was when the journal was written anew.
+    #[n(5)]
+    Slept {
+        #[n(0)]
+        agent: u32,
+        #[n(1)]
+        seq: u32,
+        #[n(2)]
+        wake_at: u64,
+        #[n(3)]
+        state: ByteVec,
+        #[n(4)]
+        kept: Vec<(ByteVec, ByteVec)>,
+    },
+    /// What a step was still to do when the journal was written anew.
+    #[n(6)]
+    Owed {
+        #[n(0)]
+        agent: u32,
+        #[n(1)]
+        seq: u32,
+        #[n(2)]
+        effects: Vec<Effect>,
+    },
+    /// The number of the next input when the journal was written anew, and ids of some that were taken on
+    /// before.
+    #[n(7)]
+    Known {
+        #[n(0)]
+        next: u64,
+        #[n(1)]
+        ids: Vec<ByteArray<16>>,
+    },
+}
+
+/// An answer of the world, on disk.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub(super) struct Told {
+    #[n(0)]
+    code: i32,
+    #[n(1)]
+    bytes: ByteVec,
+}
+
+impl Frame {
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        minicbor::to_vec(self).expect("a vector takes any encoding")
+    }
+
+    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+        minicbor::decode(bytes).ok()
+    }
+}
+
+impl From<&Answer> for Told {
+    fn from(answer: &Answer) -> Self {
+        match answer {
+            Ok(bytes) => Self {
+                code: 0,
+                bytes: bytes.clone().into(),
+            },
+            Err(code) => Self {
+                code: *code as i32,
+                bytes: Vec::new().into(),
+            },
+        }
+    }
+}
