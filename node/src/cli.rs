@@ -7,6 +7,7 @@
 //!
 //! Not here: anything that decides. Verbs speak to the daemon through `client`.
 
+mod bench;
 mod daemon;
 mod governing;
 mod graph;
@@ -137,6 +138,9 @@ enum Verb {
     Import(import::ImportFlags),
     /// Print every memory, one JSON object a line
     Export(import::ExportFlags),
+    /// Try what this machine can do
+    #[command(subcommand)]
+    Bench(bench::BenchVerb),
     /// Speak the Model Context Protocol on stdin and stdout
     Mcp,
     /// Where things are
@@ -248,6 +252,7 @@ impl Verb {
             Self::Doctor => "doctor",
             Self::Import(_) => "import",
             Self::Export(_) => "export",
+            Self::Bench(_) => "bench agents",
             Self::Mcp => "mcp",
             Self::Config(_) => "config path",
             Self::Completions(_) => "completions",
@@ -285,6 +290,7 @@ impl Verb {
             Self::Find(flags) => swarm::find(context, flags).await?,
             Self::Doctor => swarm::doctor(context).await?,
             Self::Import(flags) => import::import(context, flags).await?,
+            Self::Bench(bench::BenchVerb::Agents(flags)) => bench::agents(context, flags).await?,
             Self::Config(_) => meta::paths(context),
             Self::Version => meta::version(),
         };
@@ -328,6 +334,7 @@ mod tests {
             "status --check",
             "find org/eu --json",
             "doctor -o json",
+            "bench agents --agents 1000000 --seconds 60 --engine wasmi --durable step --json",
             "mcp --home /h",
             "import f.jsonl -t topic --keep-going",
             "export -t topic",

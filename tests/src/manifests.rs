@@ -50,8 +50,12 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("aquifer-protocol", &[]),
     ("aquifer-crdt", &["aquifer-protocol"]),
     ("aquifer-simulator", &["aquifer-protocol"]),
-    ("aquifer-node", &["aquifer-crdt", "aquifer-protocol"]),
+    (
+        "aquifer-node",
+        &["aquifer-crdt", "aquifer-protocol", "aquifer-wasm"],
+    ),
     ("aquifer-guest", &[]),
+    ("aquifer-kernel", &[]),
     ("aquifer-wasm", &["aquifer-protocol"]),
 ];
 

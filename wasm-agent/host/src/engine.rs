@@ -37,6 +37,12 @@ pub trait Loaded: Send + Sync {
     /// # Errors
     /// Why the guest was stopped. What it did at the desk until then does not count.
     fn run(&self, state: &[u8], input: &[u8], fuel: u64, desk: Desk) -> (Desk, Result<Ran, Trap>);
+
+    /// Makes a fresh instance and lets go of it: what a start costs, alone.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    fn start(&self, desk: Desk) -> Result<(), Trap>;
 }
 
 /// A wake that ended by itself.

@@ -7,7 +7,7 @@
 //! whoever runs the step again, on another engine.
 //!
 //! Six files in the order to read them: [`abi`], [`profile`], [`manifest`], [`desk`], [`engine`],
-//! [`wake`]; then [`sleepers`] over a [`journal`], and [`receipt`].
+//! [`wake`]; then [`sleepers`] over a [`journal`], and [`receipt`]. What it all costs, a [`trial`] says.
 //!
 //! Not here: which inputs there are, and who does what steps say is to be done (the node).
 
@@ -19,4 +19,5 @@ pub mod manifest;
 pub mod profile;
 pub mod receipt;
 pub mod sleepers;
+pub mod trial;
 pub mod wake;

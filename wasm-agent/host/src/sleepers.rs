@@ -15,7 +15,7 @@ mod inside;
 
 use crate::abi::{Cause, INBOX_MAX, Wakeup};
 use crate::desk::{Effect, World};
-use crate::engine::{Engine, LoadModule};
+use crate::engine::{Engine, LoadModule, Trap};
 use crate::journal::{Journal, JournalFailure};
 use crate::manifest::RefuseManifest;
 use crate::profile::RefuseModule;
@@ -66,6 +66,12 @@ pub enum HostFailure {
     Nonsense {
         /// What it says.
         what: &'static str,
+    },
+    /// The engine cannot make an instance.
+    #[error("no instance can be made: {why}")]
+    Start {
+        /// Why not.
+        why: Trap,
     },
     /// The input has no room in an inbox.
     #[error("an input of {len} bytes; an inbox has {INBOX_MAX}")]

@@ -93,6 +93,12 @@ impl Loaded for Ready {
         let ran = self.handle(&mut store, state, input, fuel);
         (store.into_data().desk, ran)
     }
+
+    fn start(&self, desk: Desk) -> Result<(), Trap> {
+        let mut store = Store::new(&self.engine, Guest { desk, memory: None });
+        let instance = self.pre.instantiate(&mut store);
+        instance.map(drop).map_err(|why| stopped(&why, 0))
+    }
 }
 
 impl Ready {
