@@ -317,12 +317,15 @@ impl World for Quiet {
 mod tests {
     use super::*;
     use crate::engine::interpreter::Interpreter;
+    use crate::engine::jit::Jit;
 
     #[test]
     fn a_small_trial_finds_figures_that_can_be() {
         let folder = tempfile::tempdir().expect("a folder");
         let module = include_bytes!("../../guest/modules/sensor.wasm");
-        for each in [false, true] {
+        let jit = Jit::new().expect("room for a pool");
+        let engines: [&dyn Engine; 2] = [&jit, &Interpreter::new()];
+        for (engine, each) in engines.into_iter().zip([false, true]) {
             let plan = Plan {
                 agents: 300,
                 lasts: Duration::from_millis(500),
@@ -330,9 +333,7 @@ mod tests {
             };
             let path = folder.path().join(each.to_string());
             let mut phases = 0;
-            let found = run(plan, module, &Interpreter::new(), &path, &mut |_| {
-                phases += 1
-            });
+            let found = run(plan, module, engine, &path, &mut |_| phases += 1);
             let found = found.expect("an agent");
             assert!(phases > 1 && found.wakes > 0);
             assert!(found.instantiate_p50_us <= found.instantiate_p99_us);

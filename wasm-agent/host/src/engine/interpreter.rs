@@ -85,8 +85,12 @@ impl Loaded for Ready {
 
     fn start(&self, desk: Desk) -> Result<(), Trap> {
         let mut store = Store::new(&self.engine, Guest { desk, memory: None });
-        let instance = self.linker.instantiate_and_start(&mut store, &self.module);
-        instance.map(drop).map_err(|why| stopped(&why, 0))
+        // Filling the memory takes fuel too.
+        let fuel = crate::abi::PAGE as u64;
+        let filled = store.set_fuel(fuel);
+        let instance =
+            filled.and_then(|()| self.linker.instantiate_and_start(&mut store, &self.module));
+        instance.map(drop).map_err(|why| stopped(&why, fuel))
     }
 }
 

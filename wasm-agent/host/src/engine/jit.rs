@@ -96,8 +96,10 @@ impl Loaded for Ready {
 
     fn start(&self, desk: Desk) -> Result<(), Trap> {
         let mut store = Store::new(&self.engine, Guest { desk, memory: None });
-        let instance = self.pre.instantiate(&mut store);
-        instance.map(drop).map_err(|why| stopped(&why, 0))
+        // Filling the memory takes fuel too.
+        let filled = store.set_fuel(PAGE as u64);
+        let instance = filled.and_then(|()| self.pre.instantiate(&mut store));
+        instance.map(drop).map_err(|why| stopped(&why, PAGE as u64))
     }
 }
 
