@@ -112,7 +112,8 @@ pub fn now() -> u64 {
     imports::now() as u64
 }
 
-/// Fills `out` with bytes that nobody can foretell, the same in every repetition of a wake.
+/// Fills `out` with bytes as if drawn, the same in every repetition of a wake. They are no secret:
+/// whoever knows the agent, its module and the number of the wake can compute them.
 ///
 /// # Errors
 /// [`Error::TooLarge`], [`Error::NotGranted`].

@@ -36,6 +36,8 @@ pub struct Sleepers {
     journal: Journal,
     herd: Herd,
     used: BTreeMap<u32, Used>,
+    /// The latest moment that anybody spoke of, in milliseconds since 1970: whose minute it is.
+    now: u64,
     /// Numbers of inputs that are next,
     queue: VecDeque<u64>,
     /// and of those whose agents have to wait for another minute.
@@ -66,6 +68,12 @@ pub enum HostFailure {
     Nonsense {
         /// What it says.
         what: &'static str,
+    },
+    /// More agents than can be numbered.
+    #[error("{copies} agents more are more than can live on one node")]
+    Many {
+        /// How many were to be hosted.
+        copies: u32,
     },
     /// The engine cannot make an instance.
     #[error("no instance can be made: {why}")]
@@ -130,6 +138,7 @@ impl Sleepers {
             queue: herd.inbox.keys().copied().collect(),
             herd,
             used: BTreeMap::new(),
+            now: 0,
             waiting: VecDeque::new(),
             fresh: BTreeSet::new(),
         })
@@ -208,6 +217,7 @@ impl Sleepers {
             wakeup: bytes.into(),
         };
         self.journal.append(&frame.to_bytes());
+        self.now = self.now.max(wakeup.stamp);
         self.herd.take_on(number, Input { agent, wakeup });
         self.queue.push_back(number);
         Ok(true)
@@ -230,7 +240,10 @@ impl Sleepers {
             };
             self.deliver(*agent, id, wakeup).expect("it has a timer");
         }
-        self.queue.extend(self.waiting.drain(..));
+        self.now = self.now.max(now);
+        // Those that have waited come first.
+        self.waiting.append(&mut self.queue);
+        std::mem::swap(&mut self.waiting, &mut self.queue);
         due.len()
     }
 
@@ -282,7 +295,7 @@ impl Sleepers {
         while let Some(number) = self.queue.pop_front() {
             let input = self.herd.inbox.get(&number)?;
             let used = self.used.get(&input.agent).copied().unwrap_or_default();
-            let used = used.at(input.wakeup.stamp);
+            let used = used.at(self.now);
             let rate = self.herd.kind(input.agent).ok()?.granted.manifest.rate;
             if used.wakes < rate.wakes {
                 return Some((number, used));

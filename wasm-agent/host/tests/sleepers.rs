@@ -188,7 +188,13 @@ fn an_agent_over_its_rate_waits_for_another_minute_and_loses_nothing() {
     assert_eq!((2, 3), (wakes_all(&mut sleepers), sleepers.pending()));
     sleepers.tick(1_500);
     assert_eq!(0, wakes_all(&mut sleepers), "the same minute");
+    // Two in each minute, the oldest first: three inputs and the timers that the agent asks for.
     for minute in 1..3 {
+        sleepers.tick(minute * 60_000);
+        assert_eq!(2, wakes_all(&mut sleepers), "minute {minute}");
+    }
+    assert_eq!(Some(6), sleepers.state(0).map(|(_, seq)| seq));
+    for minute in 3..6 {
         sleepers.tick(minute * 60_000);
         wakes_all(&mut sleepers);
     }

@@ -97,9 +97,11 @@ impl Herd {
             manifest: Arc::new(granted.manifest.clone()),
             loaded: engine.load(module, &profile)?,
         };
-        let count = self.slots.len() + copies as usize;
-        let first = u32::try_from(self.slots.len()).map_err(|_| nonsense("too many agents"))?;
-        self.slots.resize_with(count, Slot::default);
+        let first = self.slots.len() as u32;
+        let count = first
+            .checked_add(copies)
+            .ok_or(HostFailure::Many { copies })?;
+        self.slots.resize_with(count as usize, Slot::default);
         self.kinds.push(Kind {
             granted,
             agent,

@@ -12,12 +12,14 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
 }
 
 #[cfg(not(feature = "kernel"))]
+// SAFETY: nothing else in the program has this name.
 #[unsafe(no_mangle)]
-pub extern "C" fn weighed(_bytes: & [u8; 65536], _page: &mut [u8; 65536]) -> u64 {
+pub extern "C" fn weighed(_bytes: &[u8; 65536], _page: &mut [u8; 65536]) -> u64 {
     0
 }
 
 #[cfg(feature = "kernel")]
+// SAFETY: nothing else in the program has this name.
 #[unsafe(no_mangle)]
 pub extern "C" fn weighed(bytes: &[u8; 65536], page: &mut [u8; 65536]) -> u64 {
     use aquifer_kernel::{Export, Host, HostTrap, Import, Instance, Module};
