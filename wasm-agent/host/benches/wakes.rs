@@ -8,8 +8,8 @@
 //! `cargo bench -p aquifer-wasm --bench wakes [-- AGENTS]`, a million if not said.
 
 use aquifer_protocol::identity::Keys;
-use aquifer_wasm::abi::{Cause, Code, Imports, PAGE, Wakeup};
-use aquifer_wasm::desk::{Answer, Effect, World};
+use aquifer_wasm::abi::{Cause, Imports, PAGE, Wakeup};
+use aquifer_wasm::desk::Quiet;
 use aquifer_wasm::engine::Engine;
 use aquifer_wasm::engine::interpreter::Interpreter;
 use aquifer_wasm::engine::jit::Jit;
@@ -33,26 +33,6 @@ const GUEST: &str = r#"(module
         (i32.store (i32.const 1024) (i32.const 36))
         (i32.store (i32.const 1028) (i32.add (i32.load (i32.const 1028)) (i32.const 1)))
         (i32.const 0)))"#;
-
-struct Nothing;
-
-impl World for Nothing {
-    fn may(&mut self, _: &Effect) -> Result<(), Code> {
-        Ok(())
-    }
-
-    fn recall(&mut self, _: &str) -> Answer {
-        Err(Code::NotFound)
-    }
-
-    fn kv_get(&mut self, _: &[u8]) -> Answer {
-        Err(Code::NotFound)
-    }
-
-    fn infer(&mut self, _: &str) -> Answer {
-        Err(Code::Unavailable)
-    }
-}
 
 fn main() {
     let agents = std::env::args().filter_map(|arg| arg.parse().ok()).next();
@@ -122,12 +102,7 @@ fn wakeup(number: u32) -> Wakeup {
 }
 
 fn wake(agent: &Agent, number: u32) -> Step {
-    let woken = agent.wake(
-        number.into(),
-        vec![7; 36],
-        wakeup(number),
-        Box::new(Nothing),
-    );
+    let woken = agent.wake(number.into(), vec![7; 36], wakeup(number), Box::new(Quiet));
     woken.expect("ends well")
 }
 
@@ -178,7 +153,7 @@ fn sleeping(manifest: &[u8], module: &[u8], agents: u32, engine: &dyn Engine) {
         sleepers
             .deliver(agent, id, wakeup(number))
             .expect("it lives here");
-        let woken = sleepers.wake(|_| Box::new(Nothing)).expect("an input");
+        let woken = sleepers.wake(|_| Box::new(Quiet)).expect("an input");
         woken.outcome.expect("ends well");
     };
     for agent in 0..agents {

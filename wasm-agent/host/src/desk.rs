@@ -42,6 +42,28 @@ pub trait World: Send {
     fn infer(&mut self, prompt: &str) -> Result<Vec<u8>, Code>;
 }
 
+/// A world that forbids nothing and knows nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Quiet;
+
+impl World for Quiet {
+    fn may(&mut self, _: &Effect) -> Result<(), Code> {
+        Ok(())
+    }
+
+    fn recall(&mut self, _: &str) -> Answer {
+        Err(Code::NotFound)
+    }
+
+    fn kv_get(&mut self, _: &[u8]) -> Answer {
+        Err(Code::NotFound)
+    }
+
+    fn infer(&mut self, _: &str) -> Answer {
+        Err(Code::Unavailable)
+    }
+}
+
 /// What a wake does to the world, once it has ended well.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub enum Effect {

@@ -7,7 +7,7 @@
 //!
 //! Not here: how a step is run again (`wake`).
 
-use crate::abi::{ABI, Code};
+use crate::abi::ABI;
 use crate::desk::{Answer, Effect};
 use crate::wake::Step;
 use aquifer_protocol::identity::{Keys, Signature, digest, verify};
@@ -212,13 +212,6 @@ fn inner(left: &[u8; 32], right: &[u8; 32]) -> [u8; 32] {
 
 fn signed(root: &[u8; 32], count: usize) -> [u8; 32] {
     digest(ROOT, &[root, &(count as u64).to_be_bytes()])
-}
-
-/// What a stranger's code says, if it is one.
-impl From<Code> for i32 {
-    fn from(code: Code) -> Self {
-        code as Self
-    }
 }
 
 #[cfg(test)]

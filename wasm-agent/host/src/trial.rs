@@ -7,8 +7,8 @@
 //!
 //! Not here: what the engines cost by themselves (`benches/wakes.rs`).
 
-use crate::abi::{Cause, Code, Imports, Wakeup};
-use crate::desk::{Answer, Desk, Effect, World};
+use crate::abi::{Cause, Imports, Wakeup};
+use crate::desk::{Desk, Quiet};
 use crate::engine::Engine;
 use crate::manifest::{Budget, Granted, Manifest, Rate};
 use crate::profile::Profile;
@@ -290,27 +290,6 @@ fn resident() -> u64 {
         .nth(1)
         .and_then(|n| n.parse::<u64>().ok());
     pages.unwrap_or(0) * rustix::param::page_size() as u64
-}
-
-/// A world that forbids nothing and knows nothing.
-struct Quiet;
-
-impl World for Quiet {
-    fn may(&mut self, _: &Effect) -> Result<(), Code> {
-        Ok(())
-    }
-
-    fn recall(&mut self, _: &str) -> Answer {
-        Err(Code::NotFound)
-    }
-
-    fn kv_get(&mut self, _: &[u8]) -> Answer {
-        Err(Code::NotFound)
-    }
-
-    fn infer(&mut self, _: &str) -> Answer {
-        Err(Code::Unavailable)
-    }
 }
 
 #[cfg(test)]

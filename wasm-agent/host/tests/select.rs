@@ -5,34 +5,14 @@
 //! interpreter is an older one (decision 0010). This holds for whichever comes next.
 
 use aquifer_protocol::identity::digest;
-use aquifer_wasm::abi::{Cause, Code, Imports, Wakeup};
-use aquifer_wasm::desk::{Answer, Desk, Effect, World};
+use aquifer_wasm::abi::{Cause, Imports, Wakeup};
+use aquifer_wasm::desk::{Desk, Quiet};
 use aquifer_wasm::engine::interpreter::Interpreter;
 use aquifer_wasm::engine::jit::Jit;
 use aquifer_wasm::engine::{Engine, Ran};
 use aquifer_wasm::manifest::{Budget, Manifest, Rate};
 use aquifer_wasm::profile::Profile;
 use std::sync::Arc;
-
-struct Nothing;
-
-impl World for Nothing {
-    fn may(&mut self, _: &Effect) -> Result<(), Code> {
-        Ok(())
-    }
-
-    fn recall(&mut self, _: &str) -> Answer {
-        Err(Code::NotFound)
-    }
-
-    fn kv_get(&mut self, _: &[u8]) -> Answer {
-        Err(Code::NotFound)
-    }
-
-    fn infer(&mut self, _: &str) -> Answer {
-        Err(Code::NotFound)
-    }
-}
 
 /// Runs a guest whose `handle` selects 5 or 9 by a test of how long its input is.
 fn selects(test: &str, engine: &dyn Engine) -> Ran {
@@ -70,12 +50,7 @@ fn selects(test: &str, engine: &dyn Engine) -> Ran {
         stamp: 0,
         body: vec![],
     };
-    let desk = Desk::new(
-        Arc::new(manifest),
-        (&[0; 32], 0),
-        &wakeup,
-        Box::new(Nothing),
-    );
+    let desk = Desk::new(Arc::new(manifest), (&[0; 32], 0), &wakeup, Box::new(Quiet));
     let loaded = engine.load(&module, &profile).expect("loads");
     loaded
         .run(&[], &[1, 2, 3], 1_000, desk)

@@ -1,34 +1,14 @@
 //! Sleepers: what is taken on is handled once, whenever the power goes.
 
 use aquifer_protocol::identity::Keys;
-use aquifer_wasm::abi::{Cause, Code, Imports, Wakeup};
-use aquifer_wasm::desk::{Answer, Effect, World};
+use aquifer_wasm::abi::{Cause, Imports, Wakeup};
+use aquifer_wasm::desk::{Effect, Quiet};
 use aquifer_wasm::engine::interpreter::Interpreter;
 use aquifer_wasm::manifest::{Budget, Granted, Manifest, Rate};
 use aquifer_wasm::sleepers::{HostFailure, Owed, Sleepers};
 use aquifer_wasm::wake::Failed;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-
-struct Open;
-
-impl World for Open {
-    fn may(&mut self, _: &Effect) -> Result<(), Code> {
-        Ok(())
-    }
-
-    fn recall(&mut self, _: &str) -> Answer {
-        Err(Code::NotFound)
-    }
-
-    fn kv_get(&mut self, _: &[u8]) -> Answer {
-        Err(Code::NotFound)
-    }
-
-    fn infer(&mut self, _: &str) -> Answer {
-        Err(Code::Unavailable)
-    }
-}
 
 /// Counts its inputs in its state, says how many there were, keeps the last one, and asks to be woken a
 /// second later. It goes wrong at an input that begins with `!`, after it has done all that.
@@ -98,7 +78,7 @@ fn begun(path: &Path, copies: u32, rate: Rate) -> Sleepers {
 }
 
 fn wakes_all(sleepers: &mut Sleepers) -> usize {
-    std::iter::from_fn(|| sleepers.wake(|_| Box::new(Open))).count()
+    std::iter::from_fn(|| sleepers.wake(|_| Box::new(Quiet))).count()
 }
 
 fn count(owed: &Owed) -> u32 {
@@ -155,9 +135,9 @@ fn timers_wake_agents_and_what_goes_wrong_leaves_nothing() {
     sleepers
         .deliver(1, id(2), input(5_000, b"oh!"))
         .expect("it lives here");
-    let first = sleepers.wake(|_| Box::new(Open)).expect("an input");
+    let first = sleepers.wake(|_| Box::new(Quiet)).expect("an input");
     assert!(first.outcome.is_ok());
-    let second = sleepers.wake(|_| Box::new(Open)).expect("an input");
+    let second = sleepers.wake(|_| Box::new(Quiet)).expect("an input");
     assert!(
         matches!(second.outcome, Err(Failed::Trapped(_))),
         "{second:?}"
@@ -212,7 +192,7 @@ fn a_journal_written_anew_says_the_same() {
             .expect("here");
     }
     for _ in 0..150 {
-        sleepers.wake(|_| Box::new(Open)).expect("an input");
+        sleepers.wake(|_| Box::new(Quiet)).expect("an input");
     }
     sleepers.sync().expect("room");
     (0..10).for_each(|agent| sleepers.done(agent, 0));
@@ -280,7 +260,7 @@ fn the_power_may_go_at_any_byte() {
                 .deliver(agent, id(number), input(5_000, &[number]))
                 .expect("here");
         }
-        (0..2).for_each(|_| _ = sleepers.wake(|_| Box::new(Open)));
+        (0..2).for_each(|_| _ = sleepers.wake(|_| Box::new(Quiet)));
         given.extend(
             sleepers
                 .sync()
