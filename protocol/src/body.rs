@@ -38,6 +38,9 @@ impl Kind {
     /// A topic's policy: [`Founding`]. Only in the hive's own topic.
     pub const POLICY: Self = Self(11);
 
+    /// What befalls the WASM agents of the topic: [`Body::Agent`]. The core carries it unread.
+    pub const AGENT: Self = Self(14);
+
     /// True for what the law and erasure themselves are made of: it carries no one's data, and
     /// neither a tombstone nor retention removes it.
     pub fn is_permanent(self) -> bool {
@@ -201,6 +204,8 @@ pub enum Body {
     Founding(Founding),
     /// [`Kind::MANIFEST`].
     Manifest(Manifest),
+    /// [`Kind::AGENT`]: a note among the nodes that host a topic's agents, who know what it says.
+    Agent(ByteVec),
     /// A kind of a later version, kept as it is.
     Unknown(Kind),
 }
@@ -233,6 +238,7 @@ impl Body {
             Kind::ERASE => Self::Erase(parse(bytes)?),
             Kind::POLICY => Self::Founding(parse(bytes)?),
             Kind::MANIFEST => Self::Manifest(parse(bytes)?),
+            Kind::AGENT => Self::Agent(parse(bytes)?),
             _ => return Ok(Self::Unknown(kind)),
         };
         body.check()?;
@@ -252,6 +258,7 @@ impl Body {
             Self::Erase(b) => (Kind::ERASE, minicbor::to_vec(b)),
             Self::Founding(b) => (Kind::POLICY, minicbor::to_vec(b)),
             Self::Manifest(b) => (Kind::MANIFEST, minicbor::to_vec(b)),
+            Self::Agent(b) => (Kind::AGENT, minicbor::to_vec(b)),
             Self::Unknown(kind) => panic!("cannot write a body of unknown kind {kind:?}"),
         };
         let bytes = bytes.expect("a vector takes any encoding");
@@ -283,7 +290,7 @@ impl Body {
                     .iter()
                     .try_for_each(|a| at_most("an address", a.len(), ADDRESS_BYTES_MAX))
             }
-            Self::Founding(_) | Self::Unknown(_) => Ok(()),
+            Self::Founding(_) | Self::Agent(_) | Self::Unknown(_) => Ok(()),
         }
     }
 }

@@ -6,7 +6,7 @@
 use minicbor::{Encode, encode::Write};
 
 /// True if `value` encodes to exactly `bytes`.
-pub(crate) fn encodes_to<T: Encode<()>>(value: &T, bytes: &[u8]) -> bool {
+pub fn encodes_to<T: Encode<()>>(value: &T, bytes: &[u8]) -> bool {
     let mut rest = Rest(bytes);
     minicbor::encode(value, &mut rest).is_ok() && rest.0.is_empty()
 }

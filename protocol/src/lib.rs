@@ -35,7 +35,7 @@
 #![forbid(unsafe_code)]
 
 pub mod body;
-mod canonical;
+pub mod canonical;
 pub mod certificate;
 pub mod decide;
 pub mod directory;

@@ -337,7 +337,8 @@ impl<S: Store> Replica<S> {
                     Err(why) => self.reject(record, RejectRecord::Law(why)),
                 }
             }
-            Body::Memory(_) | Body::Founding(_) | Body::Manifest(_) | Body::Unknown(_) => {}
+            Body::Memory(_) | Body::Founding(_) | Body::Manifest(_) => {}
+            Body::Agent(_) | Body::Unknown(_) => {}
         }
     }
 

@@ -7,6 +7,7 @@
 //! Not here: what the law of a topic says, which is asked at every call besides (`desk::World`).
 
 use crate::abi::Imports;
+use aquifer_protocol::canonical::encodes_to;
 use aquifer_protocol::identity::{Keys, digest, verify};
 use minicbor::{Decode, Encode};
 
@@ -176,30 +177,48 @@ impl Granted {
     /// # Errors
     /// Why it does not count. A stranger may have made the bytes.
     pub fn open(bytes: &[u8], module: &[u8; 32], now: u64) -> Result<Self, RefuseManifest> {
+        let granted = Self::read(bytes)?;
+        let Manifest {
+            module: of,
+            not_after,
+            ..
+        } = granted.manifest;
+        if of != *module {
+            return Err(RefuseManifest::OtherModule);
+        }
+        if not_after < now {
+            return Err(RefuseManifest::Expired { not_after });
+        }
+        Ok(granted)
+    }
+
+    /// Opens a manifest that was signed elsewhere, whatever module it is for and whether or not it has
+    /// run out.
+    ///
+    /// # Errors
+    /// Why it does not count. A stranger may have made the bytes.
+    pub fn read(bytes: &[u8]) -> Result<Self, RefuseManifest> {
         if bytes.len() > MANIFEST_MAX {
             return Err(RefuseManifest::Malformed);
         }
         let signed: Signed = canonical(bytes).ok_or(RefuseManifest::Malformed)?;
         let manifest: Manifest = canonical(&signed.manifest).ok_or(RefuseManifest::Malformed)?;
-        if !verify(
-            &signed.publisher,
-            &signed_bytes(&signed.manifest),
-            &signed.signature,
-        ) {
+        let message = signed_bytes(&signed.manifest);
+        if !verify(&signed.publisher, &message, &signed.signature) {
             return Err(RefuseManifest::Unsigned);
-        }
-        if manifest.module != *module {
-            return Err(RefuseManifest::OtherModule);
-        }
-        if manifest.not_after < now {
-            let not_after = manifest.not_after;
-            return Err(RefuseManifest::Expired { not_after });
         }
         Ok(Self {
             manifest,
             publisher: signed.publisher,
             bytes: bytes.to_vec(),
         })
+    }
+
+    /// The key of the agent that is this manifest's copy number `copy`. It stays when the publisher
+    /// gives the agent another module.
+    pub fn agent(&self, copy: u32) -> [u8; 32] {
+        let name = self.manifest.name.as_bytes();
+        digest("aquifer/agent/1", &[&self.publisher, name, &copy.to_be_bytes()])
     }
 
     /// As it travels.
@@ -235,7 +254,7 @@ impl Manifest {
 }
 
 /// Whether one of `names` is `name`, or a name above it.
-pub(crate) fn covers(names: &[String], name: &str) -> bool {
+pub fn covers(names: &[String], name: &str) -> bool {
     names.iter().any(|above| {
         let rest = name.strip_prefix(above.as_str());
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -253,7 +272,7 @@ fn encoded<T: Encode<()>>(value: &T) -> Vec<u8> {
 /// What `bytes` say, if they say it in the one way there is.
 pub(crate) fn canonical<T: Encode<()> + for<'b> Decode<'b, ()>>(bytes: &[u8]) -> Option<T> {
     let value: T = minicbor::decode(bytes).ok()?;
-    (encoded(&value) == bytes).then_some(value)
+    encodes_to(&value, bytes).then_some(value)
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::abi::{Cause, INBOX_MAX, Wakeup};
 use crate::desk::{Effect, World};
 use crate::engine::{Engine, LoadModule, Trap};
 use crate::journal::{Journal, JournalFailure};
-use crate::manifest::RefuseManifest;
+use crate::manifest::{Granted, RefuseManifest};
 use crate::profile::RefuseModule;
 use crate::wake::{Failed, Step};
 use aquifer_protocol::identity::digest;
@@ -93,6 +93,28 @@ pub enum HostFailure {
         /// Its number.
         agent: u32,
     },
+    /// Another publisher, or another name: that is another agent.
+    #[error("an agent goes on only with what its own publisher signed, under its own name")]
+    Stranger,
+    /// The new module does not take an agent's state.
+    #[error("agent {agent} cannot go on with the new module: {why}")]
+    Upgrade {
+        /// Its number.
+        agent: u32,
+        /// What came of waking it.
+        why: Failed,
+    },
+}
+
+/// Agents of one manifest that live here.
+#[derive(Clone, Copy, Debug)]
+pub struct Family<'a> {
+    /// The number of the first.
+    pub first: u32,
+    /// What they may do.
+    pub granted: &'a Granted,
+    /// What they are.
+    pub module: &'a [u8],
 }
 
 /// What a step is to do.
@@ -104,6 +126,8 @@ pub struct Owed {
     pub id: [u8; 32],
     /// Which step: with the agent, the number by which whoever does it knows that it was done.
     pub seq: u32,
+    /// The id of the input that it was a step on.
+    pub input: [u8; 16],
     /// What.
     pub effects: Vec<Effect>,
 }
@@ -111,6 +135,10 @@ pub struct Owed {
 /// What became of an input.
 #[derive(Debug)]
 pub struct Woken {
+    /// Its id.
+    pub input: [u8; 16],
+    /// Why the agent woke.
+    pub cause: Cause,
     /// Whose, by number.
     pub agent: u32,
     /// The step, or why it came to nothing.
@@ -166,6 +194,62 @@ impl Sleepers {
         Ok(first)
     }
 
+    /// Agents of the kind that begins at `first` do not live here any more. What their steps said is to
+    /// be done still is.
+    ///
+    /// # Errors
+    /// If no kind begins there.
+    pub fn stop(&mut self, first: u32) -> Result<(), HostFailure> {
+        self.herd.stop(first)?;
+        self.journal.append(&Frame::Stopped { first }.to_bytes());
+        Ok(())
+    }
+
+    /// Agents of the kind that begins at `first` go on with another module, if it takes their states;
+    /// else all is as it was. `now` is in milliseconds since 1970.
+    ///
+    /// # Errors
+    /// If the manifest or the module does not count, is another publisher's, or goes wrong over a state.
+    pub fn upgrade(
+        &mut self,
+        first: u32,
+        (manifest, module): (&[u8], &[u8]),
+        now: u64,
+        engine: &dyn Engine,
+    ) -> Result<(), HostFailure> {
+        self.herd.upgrade(first, (manifest, module), now, engine)?;
+        let (manifest, module) = (manifest.to_vec().into(), module.to_vec().into());
+        let frame = Frame::Upgraded {
+            first,
+            manifest,
+            module,
+        };
+        self.journal.append(&frame.to_bytes());
+        Ok(())
+    }
+
+    /// All kinds of agents that live here.
+    pub fn families(&self) -> impl Iterator<Item = Family<'_>> {
+        self.herd.kinds().map(|kind| Family {
+            first: kind.first,
+            granted: &kind.granted,
+            module: &kind.module,
+        })
+    }
+
+    /// The kind that an agent is of.
+    ///
+    /// # Errors
+    /// If there is no such agent.
+    pub fn family(&self, agent: u32) -> Result<Family<'_>, HostFailure> {
+        let kind = self.herd.kind(agent)?;
+        Ok(Family {
+            first: kind.first,
+            granted: &kind.granted,
+            module: &kind.module,
+        })
+    }
+
     /// How many agents live here.
     pub fn count(&self) -> usize {
         self.herd.slots.len()
@@ -213,12 +297,12 @@ impl Sleepers {
         let frame = Frame::Delivered {
             number,
             agent,
-            id: Some(id.into()),
+            id: id.into(),
             wakeup: bytes.into(),
         };
         self.journal.append(&frame.to_bytes());
         self.now = self.now.max(wakeup.stamp);
-        self.herd.take_on(number, Input { agent, wakeup });
+        self.herd.take_on(number, Input { id, agent, wakeup });
         self.queue.push_back(number);
         Ok(true)
     }
@@ -250,8 +334,8 @@ impl Sleepers {
     /// Handles the next input, in a world that `outside` makes for the agent. `None` if there is none.
     pub fn wake(&mut self, outside: impl FnOnce(u32) -> Box<dyn World>) -> Option<Woken> {
         let (number, mut used) = self.ready()?;
-        let Input { agent, wakeup } = self.herd.inbox.remove(&number)?;
-        let stamp = wakeup.stamp;
+        let Input { id, agent, wakeup } = self.herd.inbox.remove(&number)?;
+        let (cause, stamp) = (wakeup.cause, wakeup.stamp);
         let kept = self.herd.kept.get(&agent).cloned().unwrap_or_default();
         let one = self.herd.agent(agent);
         let bytes = |(key, value): (&Vec<u8>, &Vec<u8>)| key.len() + value.len();
@@ -283,17 +367,25 @@ impl Sleepers {
         used.adds(effects);
         self.used.insert(agent, used);
         if let Ok(step) = &outcome
-            && self.herd.steps(agent, stamp, &step.effects, &step.after)
+            && self.herd.steps((id, agent), stamp, &step.effects, &step.after)
         {
             self.fresh.insert((agent, seq));
         }
-        Some(Woken { agent, outcome })
+        Some(Woken {
+            input: id,
+            cause,
+            agent,
+            outcome,
+        })
     }
 
     /// The next input whose agent may wake in its minute.
     fn ready(&mut self) -> Option<(u64, Used)> {
         while let Some(number) = self.queue.pop_front() {
-            let input = self.herd.inbox.get(&number)?;
+            // It may have gone with its agent.
+            let Some(input) = self.herd.inbox.get(&number) else {
+                continue;
+            };
             let used = self.used.get(&input.agent).copied().unwrap_or_default();
             let used = used.at(self.now);
             let rate = self.herd.kind(input.agent).ok()?.granted.manifest.rate;

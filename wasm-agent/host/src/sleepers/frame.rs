@@ -26,9 +26,8 @@ pub(super) enum Frame {
         number: u64,
         #[n(1)]
         agent: u32,
-        /// None since the journal was written anew.
         #[n(2)]
-        id: Option<ByteArray<16>>,
+        id: ByteArray<16>,
         #[n(3)]
         wakeup: ByteVec,
     },
@@ -85,6 +84,8 @@ pub(super) enum Frame {
         seq: u32,
         #[n(2)]
         effects: Vec<Effect>,
+        #[n(3)]
+        input: ByteArray<16>,
     },
     /// The number of the next input when the journal was written anew, and ids of some that were taken on
     /// before.
@@ -94,6 +95,22 @@ pub(super) enum Frame {
         next: u64,
         #[n(1)]
         ids: Vec<ByteArray<16>>,
+    },
+    /// Agents of one kind do not live here any more; their numbers stay taken.
+    #[n(8)]
+    Stopped {
+        #[n(0)]
+        first: u32,
+    },
+    /// Agents of one kind go on with another module.
+    #[n(9)]
+    Upgraded {
+        #[n(0)]
+        first: u32,
+        #[n(1)]
+        manifest: ByteVec,
+        #[n(2)]
+        module: ByteVec,
     },
 }
 

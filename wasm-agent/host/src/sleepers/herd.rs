@@ -6,12 +6,11 @@ use super::frame::Frame;
 use super::inside::Kept;
 use super::{HostFailure, Owed};
 use crate::abi::{Cause, Wakeup};
-use crate::desk::Effect;
+use crate::desk::{Effect, Quiet};
 use crate::engine::Engine;
 use crate::manifest::Granted;
 use crate::profile::Profile;
 use crate::wake::Agent;
-use aquifer_protocol::identity::digest;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -20,6 +19,9 @@ const RECENT: usize = 65_536;
 
 /// Ids in one frame.
 const IDS: usize = 1_024;
+
+/// So many agents are tried before all go on with another module.
+const TRIED: u32 = 1_000;
 
 /// All agents of a node, and what is on its way to and from them.
 #[derive(Default)]
@@ -33,16 +35,41 @@ pub(super) struct Herd {
     recent: Recent,
     timers: BTreeSet<(u64, u32)>,
     /// What is to be done, by agent and step.
-    pub(super) owed: BTreeMap<(u32, u32), Vec<Effect>>,
+    pub(super) owed: BTreeMap<(u32, u32), Due>,
+}
+
+/// What a step is to do.
+pub(super) struct Due {
+    /// The id of the input it was taken on.
+    input: [u8; 16],
+    effects: Vec<Effect>,
 }
 
 /// Agents of one manifest.
 pub(super) struct Kind {
     pub(super) granted: Granted,
     agent: Agent,
-    module: Vec<u8>,
-    first: u32,
+    pub(super) module: Vec<u8>,
+    pub(super) first: u32,
     copies: u32,
+    /// They do not live here any more.
+    ended: bool,
+}
+
+/// What a manifest and a module come to on an engine.
+fn ready(
+    (manifest, module): (&[u8], &[u8]),
+    now: u64,
+    engine: &dyn Engine,
+) -> Result<(Granted, Agent), HostFailure> {
+    let profile = Profile::of(module)?;
+    let granted = Granted::open(manifest, &profile.hash, now)?;
+    let agent = Agent {
+        id: [0; 32],
+        manifest: Arc::new(granted.manifest.clone()),
+        loaded: engine.load(module, &profile)?,
+    };
+    Ok((granted, agent))
 }
 
 /// An agent asleep.
@@ -56,6 +83,7 @@ pub(super) struct Slot {
 
 /// An input and whose it is.
 pub(super) struct Input {
+    pub(super) id: [u8; 16],
     pub(super) agent: u32,
     pub(super) wakeup: Wakeup,
 }
@@ -90,13 +118,7 @@ impl Herd {
         now: u64,
         engine: &dyn Engine,
     ) -> Result<u32, HostFailure> {
-        let profile = Profile::of(module)?;
-        let granted = Granted::open(manifest, &profile.hash, now)?;
-        let agent = Agent {
-            id: [0; 32],
-            manifest: Arc::new(granted.manifest.clone()),
-            loaded: engine.load(module, &profile)?,
-        };
+        let (granted, agent) = ready((manifest, module), now, engine)?;
         let first = self.slots.len() as u32;
         let count = first
             .checked_add(copies)
@@ -108,21 +130,86 @@ impl Herd {
             module: module.to_vec(),
             first,
             copies,
+            ended: false,
         });
         Ok(first)
+    }
+
+    /// Agents of the kind that begins at `first` do not live here any more. What their steps said is to
+    /// be done still is.
+    pub(super) fn stop(&mut self, first: u32) -> Result<(), HostFailure> {
+        let kind = self.kind_mut(first)?;
+        kind.ended = true;
+        let (from, until) = (first, first + kind.copies);
+        for agent in from..until {
+            let slot = std::mem::take(&mut self.slots[agent as usize]);
+            self.timers.remove(&(slot.wake_at, agent));
+            self.kept.remove(&agent);
+        }
+        self.inbox
+            .retain(|_, input| !(from..until).contains(&input.agent));
+        Ok(())
+    }
+
+    /// Agents of the kind that begins at `first` go on with another module, if it takes their states:
+    /// each of the first [`TRIED`] is woken by a timer in a world that is quiet, and nothing of that
+    /// counts but that it ends well.
+    pub(super) fn upgrade(
+        &mut self,
+        first: u32,
+        bytes: (&[u8], &[u8]),
+        now: u64,
+        engine: &dyn Engine,
+    ) -> Result<(), HostFailure> {
+        let (granted, agent) = ready(bytes, now, engine)?;
+        let kind = self.kind(first)?;
+        if granted.publisher != kind.granted.publisher
+            || granted.manifest.name != kind.granted.manifest.name
+        {
+            return Err(HostFailure::Stranger);
+        }
+        for number in first..first + kind.copies.min(TRIED) {
+            let slot = &self.slots[number as usize];
+            let one = Agent {
+                id: self.id(number)?,
+                ..agent.clone()
+            };
+            let wakeup = Wakeup {
+                cause: Cause::Timer,
+                from: None,
+                topic: String::new(),
+                stamp: now,
+                body: Vec::new(),
+            };
+            one.wake(slot.seq.into(), slot.state.to_vec(), wakeup, Box::new(Quiet))
+                .map_err(|why| HostFailure::Upgrade { agent: number, why })?;
+        }
+        let kind = self.kind_mut(first)?;
+        (kind.granted, kind.agent, kind.module) = (granted, agent, bytes.1.to_vec());
+        Ok(())
+    }
+
+    fn kind_mut(&mut self, first: u32) -> Result<&mut Kind, HostFailure> {
+        let mut kinds = self.kinds.iter_mut();
+        let found = kinds.find(|kind| kind.first == first && !kind.ended);
+        found.ok_or(HostFailure::Nobody { agent: first })
+    }
+
+    /// All kinds that live here.
+    pub(super) fn kinds(&self) -> impl Iterator<Item = &Kind> {
+        self.kinds.iter().filter(|kind| !kind.ended)
     }
 
     pub(super) fn kind(&self, agent: u32) -> Result<&Kind, HostFailure> {
         let after = self.kinds.partition_point(|kind| kind.first <= agent);
         let kind = self.kinds[..after].last();
-        kind.filter(|kind| agent - kind.first < kind.copies)
+        kind.filter(|kind| agent - kind.first < kind.copies && !kind.ended)
             .ok_or(HostFailure::Nobody { agent })
     }
 
     pub(super) fn id(&self, agent: u32) -> Result<[u8; 32], HostFailure> {
         let kind = self.kind(agent)?;
-        let copy = (agent - kind.first).to_be_bytes();
-        Ok(digest("aquifer/agent/1", &[kind.granted.as_bytes(), &copy]))
+        Ok(kind.granted.agent(agent - kind.first))
     }
 
     /// An agent, ready to be woken.
@@ -162,7 +249,7 @@ impl Herd {
     /// An agent has taken a step. True if something is to be done for it.
     pub(super) fn steps(
         &mut self,
-        agent: u32,
+        (input, agent): ([u8; 16], u32),
         stamp: u64,
         effects: &[Effect],
         after: &[u8],
@@ -194,17 +281,22 @@ impl Herd {
         }
         let has = !outward.is_empty();
         if has {
-            self.owed.insert((agent, seq), outward);
+            let effects = outward;
+            self.owed.insert((agent, seq), Due { input, effects });
         }
         has
     }
 
     pub(super) fn owes(&self, (agent, seq): (u32, u32)) -> Option<Owed> {
+        let due = self.owed.get(&(agent, seq))?;
+        let after = self.kinds.partition_point(|kind| kind.first <= agent);
+        let kind = self.kinds[..after].last()?;
         Some(Owed {
             agent,
-            id: self.id(agent).ok()?,
+            id: kind.granted.agent(agent - kind.first),
             seq,
-            effects: self.owed.get(&(agent, seq))?.clone(),
+            input: due.input,
+            effects: due.effects.clone(),
         })
     }
 
@@ -230,10 +322,11 @@ impl Herd {
                 wakeup,
             } => {
                 self.kind(agent)?;
-                id.map(|id| self.recent.insert(id.into()));
+                let id = id.into();
+                self.recent.insert(id);
                 self.next = number + 1;
                 let wakeup = Wakeup::read(&wakeup).ok_or_else(|| nonsense("a bad input"))?;
-                self.take_on(number, Input { agent, wakeup });
+                self.take_on(number, Input { id, agent, wakeup });
             }
             Frame::Stepped {
                 number,
@@ -242,8 +335,9 @@ impl Herd {
                 ..
             } => {
                 let input = self.inbox.remove(&number);
-                let Input { agent, wakeup } = input.ok_or_else(|| nonsense("a step of nothing"))?;
-                self.steps(agent, wakeup.stamp, &effects, &after);
+                let input = input.ok_or_else(|| nonsense("a step of nothing"))?;
+                let stamp = input.wakeup.stamp;
+                self.steps((input.id, input.agent), stamp, &effects, &after);
             }
             Frame::Failed { number, .. } => _ = self.inbox.remove(&number),
             Frame::Done { agent, seq } => _ = self.owed.remove(&(agent, seq)),
@@ -273,10 +367,22 @@ impl Herd {
             Frame::Owed {
                 agent,
                 seq,
+                input,
                 effects,
             } => {
-                self.kind(agent)?;
-                self.owed.insert((agent, seq), effects);
+                let input = input.into();
+                self.owed.insert((agent, seq), Due { input, effects });
+            }
+            Frame::Stopped { first } => self.stop(first)?,
+            Frame::Upgraded {
+                first,
+                manifest,
+                module,
+            } => {
+                // It was tried before this was written.
+                let (granted, agent) = ready((&manifest, &module), 0, engine)?;
+                let kind = self.kind_mut(first)?;
+                (kind.granted, kind.agent, kind.module) = (granted, agent, module.into());
             }
             Frame::Known { next, ids } => {
                 self.next = next;
@@ -308,16 +414,17 @@ impl Herd {
                 kept: kept.into_iter().flatten().map(pair).collect(),
             }
         });
-        let owed = self.owed.iter().map(|((agent, seq), effects)| Frame::Owed {
+        let owed = self.owed.iter().map(|((agent, seq), due)| Frame::Owed {
             agent: *agent,
             seq: *seq,
-            effects: effects.clone(),
+            input: due.input.into(),
+            effects: due.effects.clone(),
         });
-        // Inputs keep their numbers; their ids are among those that are known, or forgotten.
+        // Inputs keep their numbers.
         let inbox = self.inbox.iter().map(|(number, input)| Frame::Delivered {
             number: *number,
             agent: input.agent,
-            id: None,
+            id: input.id.into(),
             wakeup: input.wakeup.to_bytes().into(),
         });
         let next = self.next;
@@ -329,7 +436,10 @@ impl Herd {
                 ids: ids.map(|id| (*id).into()).collect(),
             }
         });
-        hosted.chain(slept).chain(owed).chain(inbox).chain(known)
+        let ended = self.kinds.iter().filter(|kind| kind.ended);
+        let stopped = ended.map(|kind| Frame::Stopped { first: kind.first });
+        let lives = hosted.chain(stopped);
+        lives.chain(slept).chain(owed).chain(inbox).chain(known)
     }
 }
 
