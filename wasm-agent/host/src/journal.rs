@@ -6,13 +6,16 @@
 //! came after; a file that is bad further up is a fault that somebody has to look at. A new file replaces
 //! the old one under its name when it is whole (write, sync, rename, sync of the folder).
 //!
-//! Not here: what payloads say (`sleepers`).
+//! Not here: what payloads say (`sleepers`, `ledger`).
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-const MAGIC: &[u8; 8] = b"AQAGENT1";
+/// What a file begins with: what its payloads are, and in which version.
+pub type Magic = [u8; 8];
+
+const MAGIC: &Magic = b"AQAGENT1";
 const HEAD: usize = 12;
 
 /// Most bytes of a payload.
@@ -25,6 +28,7 @@ pub const GATHERED_MAX: usize = 16 << 20;
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
+    magic: &'static Magic,
     file: File,
     /// The hash of the last frame.
     chain: [u8; 8],
@@ -68,11 +72,23 @@ pub enum JournalFailure {
 }
 
 impl Journal {
-    /// Opens a journal, or begins one, and hands each payload of it to `visit`.
+    /// Opens a journal of sleepers, or begins one, and hands each payload of it to `visit`.
     ///
     /// # Errors
     /// If it cannot be read, or is corrupt.
-    pub fn open(path: &Path, mut visit: impl FnMut(&[u8])) -> Result<Self, JournalFailure> {
+    pub fn open(path: &Path, visit: impl FnMut(&[u8])) -> Result<Self, JournalFailure> {
+        Self::open_of(MAGIC, path, visit)
+    }
+
+    /// The same for a journal of other payloads.
+    ///
+    /// # Errors
+    /// If it cannot be read, is corrupt, or begins with another magic.
+    pub fn open_of(
+        magic: &'static Magic,
+        path: &Path,
+        visit: impl FnMut(&[u8]),
+    ) -> Result<Self, JournalFailure> {
         let system = |operation| failed(operation, path);
         let mut options = OpenOptions::new();
         let options = options.read(true).write(true).create(true).truncate(false);
@@ -81,31 +97,16 @@ impl Journal {
         file.read_to_end(&mut bytes).map_err(system("read"))?;
         let len = bytes.len() as u64;
         // A head that is torn is that of a file on which nothing rests.
-        if bytes.len() < MAGIC.len() {
-            if !MAGIC.starts_with(&bytes) {
-                return Err(JournalFailure::Foreign { path: path.into() });
-            }
-            return Self::begun(path, file).map_err(system("begin"));
+        if bytes.len() < magic.len() && magic.starts_with(&bytes) {
+            return Self::begun(magic, path, file).map_err(system("begin"));
         }
-        if !bytes.starts_with(MAGIC) {
-            return Err(JournalFailure::Foreign { path: path.into() });
-        }
-        let (mut at, mut chain) = (MAGIC.len(), [0; 8]);
-        while let Some((payload, hash)) = frame(&bytes[at..], &chain) {
-            visit(payload);
-            at += HEAD + payload.len();
-            chain = hash;
-        }
+        let (at, chain) = frames(magic, path, &bytes, visit)?;
         if bytes.len() - at > GATHERED_MAX {
-            let at = at as u64;
-            return Err(JournalFailure::Corrupt {
-                path: path.into(),
-                at,
-                len,
-            });
+            return Err(corrupt(path, at, len));
         }
         let mut journal = Self {
             path: path.into(),
+            magic,
             file,
             chain,
             gathered: Vec::new(),
@@ -120,18 +121,36 @@ impl Journal {
         Ok(journal)
     }
 
-    fn begun(path: &Path, mut file: File) -> io::Result<Self> {
+    /// Hands each payload of a journal to `visit` that was closed whole, and leaves it as it is.
+    ///
+    /// # Errors
+    /// If it cannot be read, begins with another magic, or does not end with a whole frame.
+    pub fn read(
+        magic: &'static Magic,
+        path: &Path,
+        visit: impl FnMut(&[u8]),
+    ) -> Result<(), JournalFailure> {
+        let bytes = std::fs::read(path).map_err(failed("read", path))?;
+        let (at, _) = frames(magic, path, &bytes, visit)?;
+        match at == bytes.len() {
+            true => Ok(()),
+            false => Err(corrupt(path, at, bytes.len() as u64)),
+        }
+    }
+
+    fn begun(magic: &'static Magic, path: &Path, mut file: File) -> io::Result<Self> {
         file.set_len(0)?;
         io::Seek::seek(&mut file, io::SeekFrom::Start(0))?;
-        file.write_all(MAGIC)?;
+        file.write_all(magic)?;
         file.sync_all()?;
         sync_folder(path)?;
         Ok(Self {
             path: path.into(),
+            magic,
             file,
             chain: [0; 8],
             gathered: Vec::new(),
-            len: MAGIC.len() as u64,
+            len: magic.len() as u64,
         })
     }
 
@@ -179,7 +198,7 @@ impl Journal {
 
     /// Whether nothing is in it.
     pub fn is_empty(&self) -> bool {
-        self.len() == MAGIC.len() as u64
+        self.len() == self.magic.len() as u64
     }
 
     /// Writes a new journal of these payloads in the place of this one, at once or not at all.
@@ -193,7 +212,7 @@ impl Journal {
         let beside = self.path.with_extension("new");
         let system = |operation| failed(operation, &beside);
         let file = File::create(&beside).map_err(system("create"))?;
-        let mut fresh = Self::begun(&beside, file).map_err(system("begin"))?;
+        let mut fresh = Self::begun(self.magic, &beside, file).map_err(system("begin"))?;
         for payload in payloads {
             fresh.append(&payload);
             if fresh.is_full() {
@@ -207,6 +226,25 @@ impl Journal {
         *self = fresh;
         Ok(())
     }
+}
+
+/// Visits all whole frames of a file. Returns where they end, and the hash of the last one.
+fn frames(
+    magic: &Magic,
+    path: &Path,
+    bytes: &[u8],
+    mut visit: impl FnMut(&[u8]),
+) -> Result<(usize, [u8; 8]), JournalFailure> {
+    if !bytes.starts_with(magic) {
+        return Err(JournalFailure::Foreign { path: path.into() });
+    }
+    let (mut at, mut chain) = (magic.len(), [0; 8]);
+    while let Some((payload, hash)) = frame(&bytes[at..], &chain) {
+        visit(payload);
+        at += HEAD + payload.len();
+        chain = hash;
+    }
+    Ok((at, chain))
 }
 
 /// The first frame of `bytes` and its hash, if it is whole.
@@ -230,6 +268,14 @@ fn sync_folder(path: &Path) -> io::Result<()> {
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty());
     File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_all()
+}
+
+fn corrupt(path: &Path, at: usize, len: u64) -> JournalFailure {
+    JournalFailure::Corrupt {
+        path: path.into(),
+        at: at as u64,
+        len,
+    }
 }
 
 fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> JournalFailure {
@@ -290,6 +336,29 @@ mod tests {
             payloads(&path),
             Err(JournalFailure::Foreign { .. })
         ));
+    }
+
+    #[test]
+    fn one_that_is_only_read_is_left_as_it_is_and_must_be_whole() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal");
+        let mut journal = Journal::open_of(b"AQOTHER1", &path, |_| {}).expect("begins");
+        (0..3_u8).for_each(|number| journal.append(&[number; 9]));
+        journal.sync().expect("room");
+        let count = |magic| {
+            let mut count = 0;
+            Journal::read(magic, &path, |_| count += 1).map(|()| count)
+        };
+        assert_eq!(3, count(b"AQOTHER1").expect("whole"));
+        let foreign = count(MAGIC);
+        assert!(matches!(foreign, Err(JournalFailure::Foreign { .. })));
+        let whole = std::fs::read(&path).expect("it is there");
+        std::fs::write(&path, &whole[..whole.len() - 1]).expect("room");
+        assert!(matches!(
+            count(b"AQOTHER1"),
+            Err(JournalFailure::Corrupt { at: 50, .. })
+        ));
+        assert_eq!(whole.len() - 1, std::fs::read(&path).expect("there").len());
     }
 
     #[test]

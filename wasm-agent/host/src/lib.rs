@@ -7,7 +7,8 @@
 //! whoever runs the step again, on another engine.
 //!
 //! Six files in the order to read them: [`abi`], [`profile`], [`manifest`], [`desk`], [`engine`],
-//! [`wake`]; then [`sleepers`] over a [`journal`], and [`receipt`]. What it all costs, a [`trial`] says.
+//! [`wake`]; then [`sleepers`] over a [`journal`], and the [`ledger`] of [`receipt`]s. What it all costs, a
+//! [`trial`] says.
 //!
 //! Not here: which inputs there are, and who does what steps say is to be done (the node).
 
@@ -15,6 +16,8 @@ pub mod abi;
 pub mod desk;
 pub mod engine;
 pub mod journal;
+pub mod kind;
+pub mod ledger;
 pub mod manifest;
 pub mod profile;
 pub mod receipt;

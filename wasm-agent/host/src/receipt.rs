@@ -1,6 +1,6 @@
 //! Receipts: what a node answers for when it says that an agent took a step.
 //!
-//! A receipt names the module and, by their hashes, all that went into the step and came out of it. A
+//! A receipt names the kind of agent and, by their hashes, all that went into the step and came out of it. A
 //! node signs for many at once: for the root of a Merkle tree over them (RFC 9162's hashing, with leaves
 //! and inner nodes apart), of which each receipt carries its path. That what came out follows from what
 //! went in, anybody can see by running the step again; that what went in was true, a receipt does not say.
@@ -21,8 +21,8 @@ pub const BATCH_MAX: usize = 1_024;
 /// What a step was, in hashes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Receipt {
-    /// BLAKE3 of the module.
-    pub module: [u8; 32],
+    /// Of which kind the agent is: the hash of its manifest, which names its module.
+    pub kind: [u8; 32],
     /// Whose step.
     pub agent: [u8; 32],
     /// The how-manieth.
@@ -42,11 +42,11 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    /// The receipt of a step of `module`.
-    pub fn of(step: &Step, module: [u8; 32]) -> Self {
+    /// The receipt of a step of an agent of `kind` ([`Kind::hash`](crate::kind::Kind::hash)).
+    pub fn of(step: &Step, kind: [u8; 32]) -> Self {
         let of = |what: &str, bytes: &[u8]| digest(what, &[bytes]);
         Self {
-            module,
+            kind,
             agent: step.agent,
             seq: step.seq,
             input: of("aquifer/agent-input/1", &step.wakeup.to_bytes()),
@@ -58,6 +58,23 @@ impl Receipt {
         }
     }
 
+    /// The first thing, in words, in which two receipts differ.
+    pub fn differs(&self, other: &Self) -> Option<&'static str> {
+        [
+            ("the kind", self.kind == other.kind),
+            ("the agent", self.agent == other.agent),
+            ("the number of the step", self.seq == other.seq),
+            ("the input", self.input == other.input),
+            ("the state before", self.before == other.before),
+            ("the answers", self.answers == other.answers),
+            ("the effects", self.effects == other.effects),
+            ("the state after", self.after == other.after),
+            ("the code", self.code == other.code),
+        ]
+        .into_iter()
+        .find_map(|(what, alike)| (!alike).then_some(what))
+    }
+
     /// Its hash: a leaf of the tree.
     pub fn hash(&self) -> [u8; 32] {
         let numbers = [
@@ -67,7 +84,7 @@ impl Receipt {
         ]
         .concat();
         let hashes = [
-            &self.module[..],
+            &self.kind[..],
             &self.agent,
             &self.input,
             &self.before,
@@ -130,17 +147,23 @@ impl Batch {
     /// # Panics
     /// If there are none, or more than [`BATCH_MAX`].
     pub fn sign(keys: &Keys, receipts: &[Receipt]) -> Self {
+        let mut batch = Self::signed(keys.public(), [0; 64], receipts);
+        let root = batch.layers[batch.layers.len() - 1][0];
+        batch.signature = keys.sign(&signed(&root, receipts.len()));
+        batch
+    }
+
+    /// The batch of receipts for which `node` has signed before.
+    ///
+    /// # Panics
+    /// If there are none, or more than [`BATCH_MAX`].
+    pub(crate) fn signed(node: [u8; 32], signature: Signature, receipts: &[Receipt]) -> Self {
         assert!(
             (1..=BATCH_MAX).contains(&receipts.len()),
             "a batch has some receipts"
         );
-        let mut layers = vec![
-            receipts
-                .iter()
-                .map(Receipt::hash)
-                .map(leaf)
-                .collect::<Vec<_>>(),
-        ];
+        let leaves = receipts.iter().map(Receipt::hash).map(leaf);
+        let mut layers = vec![leaves.collect::<Vec<_>>()];
         while layers[layers.len() - 1].len() > 1 {
             let below = &layers[layers.len() - 1];
             let above = below.chunks(2).map(|pair| match pair {
@@ -150,17 +173,21 @@ impl Batch {
             let above = above.collect();
             layers.push(above);
         }
-        let root = layers[layers.len() - 1][0];
         Self {
-            node: keys.public(),
-            signature: keys.sign(&signed(&root, receipts.len())),
+            node,
+            signature,
             layers,
         }
     }
 
+    /// How many receipts there are.
+    pub fn count(&self) -> usize {
+        self.layers[0].len()
+    }
+
     /// The proof of the receipt at `place`, if there is one.
     pub fn proof(&self, place: usize) -> Option<Proof> {
-        let count = self.layers[0].len();
+        let count = self.count();
         if place >= count {
             return None;
         }
@@ -220,7 +247,7 @@ mod tests {
 
     fn receipt(seq: u64) -> Receipt {
         Receipt {
-            module: [1; 32],
+            kind: [1; 32],
             agent: [2; 32],
             seq,
             input: [3; 32],

@@ -1,0 +1,106 @@
+//! Checking: whether a node did what it signed for.
+//!
+//! Four questions: did the node sign for this receipt; is the receipt of this step; is the step one of a
+//! module that may be an agent, under its publisher's manifest (an [`Entry`] has no other); and does the
+//! same come out when the step is taken again, here, on an engine of one's own. The answer to the last is
+//! the module's; only that what went in was true nobody can check.
+//!
+//! Not here: whose steps to check and what follows (the node).
+
+use super::Entry;
+use crate::engine::{Engine, LoadModule, Loaded};
+use crate::manifest::Manifest;
+use crate::profile::{Profile, RefuseModule};
+use crate::receipt::Receipt;
+use crate::wake::{Agent, Differs};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Modules that a checker keeps loaded, those that were asked for last.
+const LOADED_MAX: usize = 64;
+
+/// An engine, and the modules that it has loaded.
+pub struct Checker<'a> {
+    engine: &'a dyn Engine,
+    loaded: VecDeque<Ready>,
+}
+
+struct Ready {
+    kind: [u8; 32],
+    manifest: Arc<Manifest>,
+    loaded: Arc<dyn Loaded>,
+}
+
+/// What is wrong with an entry.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Wrong {
+    /// The node that it names did not sign for the receipt.
+    #[error("the node that the entry names did not sign for its receipt")]
+    Proof,
+    /// The receipt is of another step.
+    #[error("the receipt and the step differ in: {what}")]
+    Receipt {
+        /// The first thing that differs.
+        what: &'static str,
+    },
+    /// The module may not be an agent.
+    #[error(transparent)]
+    Module(#[from] RefuseModule),
+    /// The engine here does not take the module: nothing is known of the step.
+    #[error(transparent)]
+    Load(#[from] LoadModule),
+    /// The step comes to something else.
+    #[error(transparent)]
+    Differs(#[from] Differs),
+}
+
+impl<'a> Checker<'a> {
+    /// A checker that has loaded nothing.
+    pub fn new(engine: &'a dyn Engine) -> Self {
+        Self {
+            engine,
+            loaded: VecDeque::new(),
+        }
+    }
+
+    /// Checks an entry, whoever it came from. It costs a signature and a wake, and the loading of a
+    /// module that was not asked for lately.
+    ///
+    /// # Errors
+    /// What is wrong. Of [`Wrong::Load`] the node that signed may be innocent.
+    pub fn check(&mut self, entry: &Entry) -> Result<(), Wrong> {
+        if !entry.proof.holds(&entry.receipt) {
+            return Err(Wrong::Proof);
+        }
+        let receipt = Receipt::of(&entry.step, entry.kind.hash());
+        if let Some(what) = receipt.differs(&entry.receipt) {
+            return Err(Wrong::Receipt { what });
+        }
+        let agent = self.agent(entry)?;
+        Ok(agent.repeat(&entry.step)?)
+    }
+
+    fn agent(&mut self, entry: &Entry) -> Result<Agent, Wrong> {
+        let kind = entry.kind.hash();
+        let place = self.loaded.iter().position(|ready| ready.kind == kind);
+        let ready = match place.and_then(|place| self.loaded.remove(place)) {
+            Some(ready) => ready,
+            None => {
+                let profile = Profile::of(entry.kind.module())?;
+                Ready {
+                    kind,
+                    manifest: Arc::new(entry.kind.granted().manifest.clone()),
+                    loaded: self.engine.load(entry.kind.module(), &profile)?,
+                }
+            }
+        };
+        let agent = Agent {
+            id: entry.step.agent,
+            manifest: ready.manifest.clone(),
+            loaded: ready.loaded.clone(),
+        };
+        self.loaded.push_front(ready);
+        self.loaded.truncate(LOADED_MAX);
+        Ok(agent)
+    }
+}
