@@ -6,6 +6,7 @@
 //!
 //! Not here: how a request is carried out (`memory`), how it is spelt on a door (`surface`, `cli`).
 
+mod agents;
 mod govern;
 mod swarm;
 
@@ -13,6 +14,10 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
+pub use agents::{
+    AgentHere, AgentView, DEFAULT_HOME, Deploy, Doubt, Grants, Health, Hosted, Invoke, Invoked,
+    LogLine, MoveAgent, ReceiptView, Verified, VerifyAgent,
+};
 pub use govern::{
     Explain, Explained, Found, FoundNode, Invite, Invited, NewTopic, PeerView, PolicyView, Status,
     StoreView, TopicView, Tried,

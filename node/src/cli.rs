@@ -7,6 +7,7 @@
 //!
 //! Not here: anything that decides. Verbs speak to the daemon through `client`.
 
+mod agents;
 mod bench;
 mod daemon;
 mod governing;
@@ -138,6 +139,9 @@ enum Verb {
     Import(import::ImportFlags),
     /// Print every memory, one JSON object a line
     Export(import::ExportFlags),
+    /// Run WebAssembly agents on the swarm
+    #[command(subcommand)]
+    Agent(agents::AgentVerb),
     /// Try what this machine can do
     #[command(subcommand)]
     Bench(bench::BenchVerb),
@@ -252,6 +256,7 @@ impl Verb {
             Self::Doctor => "doctor",
             Self::Import(_) => "import",
             Self::Export(_) => "export",
+            Self::Agent(verb) => verb.name(),
             Self::Bench(_) => "bench agents",
             Self::Mcp => "mcp",
             Self::Config(_) => "config path",
@@ -290,6 +295,7 @@ impl Verb {
             Self::Find(flags) => swarm::find(context, flags).await?,
             Self::Doctor => swarm::doctor(context).await?,
             Self::Import(flags) => import::import(context, flags).await?,
+            Self::Agent(verb) => agents::agent(context, verb).await?,
             Self::Bench(bench::BenchVerb::Agents(flags)) => bench::agents(context, flags).await?,
             Self::Config(_) => meta::paths(context),
             Self::Version => meta::version(),
@@ -334,6 +340,18 @@ mod tests {
             "status --check",
             "find org/eu --json",
             "doctor -o json",
+            "agent deploy f.wasm --name a -t acme/agents --topics alerts --follow readings --grant log",
+            "agent deploy f.wasm --budget fuel=1000,calls=8 --rate wakes=60 --copies 3 --region eu",
+            "agent deploy f.wasm --attest 2of3 --agents 1000000 --gpu 8GiB --model m --json",
+            "agent list --json",
+            "agent show a",
+            "agent logs a -n 5",
+            "agent invoke a 7 --copy 3 --wait 2s --json",
+            "agent receipts a --json",
+            "agent verify a --steps 100000 --engine kernel --json",
+            "agent upgrade a f.wasm",
+            "agent move a --to abcd",
+            "agent stop a",
             "bench agents --agents 1000000 --seconds 60 --engine wasmi --durable step --json",
             "mcp --home /h",
             "import f.jsonl -t topic --keep-going",

@@ -7,6 +7,7 @@
 //!
 //! Not here: what the routes are (`surface`), how answers are printed (`cli`).
 
+mod agents;
 mod lines;
 mod swarm;
 

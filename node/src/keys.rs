@@ -53,9 +53,14 @@ pub fn identity(home: &Home) -> Result<Keys, Problem> {
 
 /// The agent called `name` on this node; the node itself if none is named.
 pub fn agent(home: &Home, name: Option<&str>, node: NodeId) -> Result<AgentId, Problem> {
-    let Some(name) = name else {
-        return Ok(AgentId(node.0));
-    };
+    match name {
+        None => Ok(AgentId(node.0)),
+        Some(name) => Ok(AgentId(agent_keys(home, name)?.public())),
+    }
+}
+
+/// The key of the agent called `name` on this node.
+pub fn agent_keys(home: &Home, name: &str) -> Result<Keys, Problem> {
     let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     if name.is_empty() || name.len() > 64 || !name.bytes().all(legal) || name.starts_with('.') {
         let hint = "give up to 64 letters, digits, `-`, `_` or `.`";
@@ -66,9 +71,18 @@ pub fn agent(home: &Home, name: Option<&str>, node: NodeId) -> Result<AgentId, P
             hint,
         ));
     }
-    Ok(AgentId(
-        load_or_draw(home, &format!("agents/{name}.key"))?.public(),
-    ))
+    load_or_draw(home, &format!("agents/{name}.key"))
+}
+
+/// The keys of all agents of this node.
+pub fn all_agents(home: &Home) -> Result<Vec<Keys>, Problem> {
+    let Ok(folder) = std::fs::read_dir(home.file("agents")) else {
+        return Ok(Vec::new());
+    };
+    let names = folder.filter_map(|file| file.ok()?.file_name().into_string().ok());
+    let names = names.filter(|name| name.ends_with(".key"));
+    let keys = names.map(|name| load(home, &format!("agents/{name}")));
+    keys.filter_map(Result::transpose).collect()
 }
 
 /// The chain in this home, if it is a member of a hive.

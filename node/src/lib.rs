@@ -7,6 +7,7 @@
 //! [`store`] and [`net`] the outside · [`admission`] who is let in · [`surface`] and [`cli`] the doors.
 
 pub mod admission;
+pub mod agents;
 pub mod api;
 pub mod ask;
 pub mod cli;
@@ -161,7 +162,9 @@ pub async fn start(up: Up) -> Result<Node, Problem> {
         tap: up.tap.clone(),
     };
     let helm = driver::start(rigging, view).map_err(thread)?;
+    let (agents, errands) = agents::way();
     let memory = Memory::new(Inner {
+        agents,
         helm: helm.clone(),
         indexer,
         observed: observed.clone(),
@@ -173,6 +176,7 @@ pub async fn start(up: Up) -> Result<Node, Problem> {
         api: settings.api.to_string().into(),
         up_since: clock.now().millis(),
     });
+    agents::start(memory.clone(), errands, stop.clone())?;
     let (calls, called) = mpsc::channel(net::CALLS_MAX);
     let _ = net_commands
         .send(NetCommand::AnswerCalls { node: calls })
@@ -260,6 +264,7 @@ impl Node {
     pub async fn stop(self) {
         self.stop.cancel();
         self.net.stopped().await;
+        self.memory.parts().agents.ended().await;
         self.helm.ended().await;
     }
 }

@@ -7,17 +7,20 @@
 //! policies, invitations, status). `ask` and `answer` speak with other nodes; `swarm` is ping, peers and
 //! the graph.
 
+mod agents;
 mod answer;
 mod ask;
 mod govern;
 #[cfg(test)]
 mod liars;
+mod ordering;
 mod recall;
 mod refusal;
 mod remember;
 mod swarm;
 
 use crate::admission::Admission;
+use crate::agents::Agents;
 use crate::api::{
     Durable, Forget, Forgotten, Happening, List, Listed, MemoryView, NodeName, Problem, VersionView,
 };
@@ -49,6 +52,7 @@ pub struct Memory {
 
 #[derive(Debug)]
 pub(crate) struct Inner {
+    pub(crate) agents: Agents,
     pub(crate) helm: Helm,
     pub(crate) indexer: Arc<Indexer>,
     pub(crate) observed: Observed,

@@ -24,6 +24,8 @@ pub struct Observed {
     tallies: Arc<Mutex<Tallies>>,
     happenings: broadcast::Sender<Happening>,
     agreed: watch::Sender<u64>,
+    /// Counts records that came in.
+    news: watch::Sender<u64>,
     /// Counts what discovery and the choice of neighbours want to look at.
     stirs: watch::Sender<u64>,
 }
@@ -47,6 +49,7 @@ impl Default for Observed {
             tallies: Arc::default(),
             happenings: broadcast::Sender::new(HAPPENINGS),
             agreed: watch::Sender::new(0),
+            news: watch::Sender::new(0),
             stirs: watch::Sender::new(0),
         }
     }
@@ -61,6 +64,11 @@ impl Observed {
     /// Rises with every agreement.
     pub fn agreements(&self) -> watch::Receiver<u64> {
         self.agreed.subscribe()
+    }
+
+    /// Rises with every record.
+    pub fn news(&self) -> watch::Receiver<u64> {
+        self.news.subscribe()
     }
 
     /// Rises when peers come or go, members are learnt, or our addresses change.
@@ -260,6 +268,7 @@ impl Observer {
                     },
                 );
                 jobs.extend(self.index(record, from, view));
+                seen.news.send_modify(|count| *count += 1);
             }
             Event::Repaired { record, from } => {
                 info!(target: "aquifer::record::repaired", id = ?record.id(), from = ?from);

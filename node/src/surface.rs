@@ -7,6 +7,7 @@
 //!
 //! axum and rmcp are named in this folder and nowhere else.
 
+mod agents;
 mod door;
 mod listen;
 mod mcp;

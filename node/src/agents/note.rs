@@ -58,15 +58,15 @@ pub enum Note {
         #[n(1)]
         failed: Option<String>,
     },
-    /// Something for an agent: it wakes it, once.
+    /// Something for an agent, of the record's author: it wakes it, once.
     #[n(3)]
     Input {
         /// Which.
         #[n(0)]
         agent: ByteArray<32>,
-        /// The agent that says it, if one does.
+        /// By this its source knows it, and it is taken on once.
         #[n(1)]
-        from: Option<ByteArray<32>>,
+        id: ByteArray<16>,
         /// Whether somebody waits for an answer.
         #[n(2)]
         invocation: bool,
@@ -77,7 +77,7 @@ pub enum Note {
     /// What an agent answered to an invocation.
     #[n(4)]
     Answered {
-        /// The first bytes of the id of the record that invoked it.
+        /// By what its source knows the invocation.
         #[n(0)]
         input: ByteArray<16>,
         /// Which of its steps it was; none if it came to nothing.
@@ -160,7 +160,8 @@ impl Signed {
         let id = digest(ORDER, &[bytes]);
         let granted = Granted::read(&order.manifest).ok()?;
         let within = order.hosts.len() <= HOSTS_MAX && order.agents <= AGENTS_MAX;
-        let good = within && encodes_to(&order, bytes) && verify(&granted.publisher, &id, signature);
+        let good =
+            within && encodes_to(&order, bytes) && verify(&granted.publisher, &id, signature);
         good.then_some(Self { order, granted, id })
     }
 }

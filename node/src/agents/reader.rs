@@ -7,7 +7,7 @@
 
 use crate::view::View;
 use aquifer_protocol::log::{self, LogState, ReadRecord};
-use aquifer_protocol::{LogKey, Record, Seq, Store as _, Table};
+use aquifer_protocol::{Record, Seq, Store as _, Table};
 use minicbor::{Decode, Encode};
 use std::collections::BTreeMap;
 
@@ -15,15 +15,6 @@ use std::collections::BTreeMap;
 #[derive(Clone, PartialEq, Eq, Default, Debug, Encode, Decode)]
 #[cbor(transparent)]
 pub struct Cursors(#[n(0)] BTreeMap<u64, Seq>);
-
-/// A record that was read.
-#[derive(Debug)]
-pub struct Read {
-    /// The log's number here.
-    pub log: u64,
-    /// The record.
-    pub record: Record,
-}
 
 impl Cursors {
     /// Reads on: at most about `most` records, log by log. Whether there are more.
@@ -35,18 +26,18 @@ impl Cursors {
         &mut self,
         view: &View,
         most: usize,
-        each: &mut dyn FnMut(Read),
+        each: &mut dyn FnMut(Record),
     ) -> Result<bool, ReadRecord> {
         let mut longer = Vec::new();
-        view.snapshot.range(Table::Logs, &[], None, &mut |key, value| {
-            let known = LogKey::from_bytes(key).zip(minicbor::decode::<LogState>(&value).ok());
-            if let Some((_, state)) = known
-                && self.at(state.number) < state.height
-            {
-                longer.push((state.number, state.height));
-            }
-            true
-        })?;
+        view.snapshot
+            .range(Table::Logs, &[], None, &mut |_, value| {
+                if let Ok(state) = minicbor::decode::<LogState>(&value)
+                    && self.at(state.number) < state.height
+                {
+                    longer.push((state.number, state.height));
+                }
+                true
+            })?;
         let mut left = most;
         for (number, height) in longer {
             while self.at(number) < height {
@@ -57,7 +48,7 @@ impl Cursors {
                 let seq = self.at(number);
                 self.0.insert(number, seq + 1);
                 match log::record_at(&view.snapshot, number, seq) {
-                    Ok(Some(record)) => each(Read { log: number, record }),
+                    Ok(Some(record)) => each(record),
                     Ok(None) | Err(ReadRecord::Corrupt(_)) => {}
                     Err(why) => return Err(why),
                 }

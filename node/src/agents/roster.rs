@@ -77,14 +77,18 @@ impl Roster {
                 }
             }
             Note::Settled { order, failed } => {
-                let known = |placed: &Placed| placed.signed.id == *order;
-                if self.orders.values().any(known) {
+                // It may be read before the order that it is of.
+                if self.settled.len() < ORDERS_MAX {
                     self.settled.insert((order.into(), source.writer), failed);
                 }
             }
             Note::Answered { input, step, said } => {
                 let said = said.map(Vec::from);
-                if self.answers.insert(input.into(), Answer { step, said }).is_none() {
+                if self
+                    .answers
+                    .insert(input.into(), Answer { step, said })
+                    .is_none()
+                {
                     self.answered.push_back(input.into());
                 }
                 if self.answered.len() > ANSWERS_MAX {
@@ -97,7 +101,10 @@ impl Roster {
     }
 
     fn order(&mut self, source: Source, signed: Signed) {
-        let name = (signed.granted.publisher, signed.granted.manifest.name.clone());
+        let name = (
+            signed.granted.publisher,
+            signed.granted.manifest.name.clone(),
+        );
         let known = self.orders.get(&name);
         // An agent stays where it was first ordered: its home is not moved by an order elsewhere.
         let newer = known.is_none_or(|known| {
@@ -108,16 +115,24 @@ impl Roster {
         if !newer || (known.is_none() && self.orders.len() >= ORDERS_MAX) {
             return;
         }
+        if let Some(old) = known {
+            let old = old.signed.id;
+            self.settled.retain(|(order, _), _| *order != old);
+            self.keys.retain(|_, (of, _)| *of != name);
+        }
         for copy in 0..signed.order.agents.min(KEYS_MAX) {
             let key = signed.granted.agent(copy);
             self.keys.insert(key, (name.clone(), copy));
         }
-        if let Some(old) = known {
-            let old = old.signed.id;
-            self.settled.retain(|(order, _), _| *order != old);
-        }
         let (topic, since) = (source.topic, source.at);
-        self.orders.insert(name, Placed { topic, signed, since });
+        self.orders.insert(
+            name,
+            Placed {
+                topic,
+                signed,
+                since,
+            },
+        );
     }
 
     fn part(&mut self, hash: [u8; 32], part: u8, bytes: Vec<u8>) {
@@ -187,16 +202,30 @@ mod tests {
         };
         let manifest = Granted::sign(&keys, manifest).as_bytes().to_vec().into();
         let hosts = vec![NodeId([agents as u8; 32])];
-        Note::order(&keys, &Order { manifest, version, agents, hosts })
+        Note::order(
+            &keys,
+            &Order {
+                manifest,
+                version,
+                agents,
+                hosts,
+            },
+        )
     }
 
     fn source(topic: u8) -> Source {
-        Source { topic: TopicId([topic; 32]), writer: NodeId([1; 32]), at: 5 }
+        Source {
+            topic: TopicId([topic; 32]),
+            writer: NodeId([1; 32]),
+            at: 5,
+        }
     }
 
     fn of(notes: &[(u8, Note)]) -> Roster {
         let mut roster = Roster::default();
-        notes.iter().for_each(|(topic, note)| roster.join(source(*topic), note.clone()));
+        notes
+            .iter()
+            .for_each(|(topic, note)| roster.join(source(*topic), note.clone()));
         roster
     }
 
@@ -224,7 +253,11 @@ mod tests {
 
     #[test]
     fn an_order_counts_only_under_its_publishers_signature() {
-        let Note::Ordered { order: bytes, signature } = order(1, "a", 1, 1) else {
+        let Note::Ordered {
+            order: bytes,
+            signature,
+        } = order(1, "a", 1, 1)
+        else {
             unreachable!("it is an order")
         };
         assert!(Signed::open(&bytes, &signature).is_some());
@@ -233,7 +266,11 @@ mod tests {
             bad[place] ^= 1;
             assert!(Signed::open(&bad, &signature).is_none(), "{place}");
         }
-        let Note::Ordered { signature: stranger, .. } = order(2, "a", 1, 1) else {
+        let Note::Ordered {
+            signature: stranger,
+            ..
+        } = order(2, "a", 1, 1)
+        else {
             unreachable!("it is an order")
         };
         assert!(Signed::open(&bytes, &stranger).is_none());
@@ -243,10 +280,16 @@ mod tests {
     fn an_agent_is_not_taken_to_another_home_while_it_lives() {
         let roster = of(&[(7, order(1, "a", 1, 1)), (8, order(1, "a", 2, 1))]);
         let name = (Keys::from_secret(&[1; 32]).public(), "a".to_owned());
-        assert_eq!(Some(TopicId([7; 32])), roster.order_of(&name).map(|placed| placed.topic));
+        assert_eq!(
+            Some(TopicId([7; 32])),
+            roster.order_of(&name).map(|placed| placed.topic)
+        );
         let stopped = [(7, order(1, "a", 1, 0)), (8, order(1, "a", 2, 1))];
         let roster = of(&stopped);
-        assert_eq!(Some(TopicId([8; 32])), roster.order_of(&name).map(|placed| placed.topic));
+        assert_eq!(
+            Some(TopicId([8; 32])),
+            roster.order_of(&name).map(|placed| placed.topic)
+        );
     }
 
     #[test]

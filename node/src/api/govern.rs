@@ -123,6 +123,9 @@ pub struct Status {
     pub topics: Vec<TopicView>,
     /// Memories held here.
     pub memories: usize,
+    /// WebAssembly agents that live here.
+    #[serde(default)]
+    pub agents: u64,
     /// Whether the recall index has caught up with the log.
     pub index_ready: bool,
     /// Bytes of the store on disk.

@@ -104,6 +104,13 @@ pub(super) fn shown(paint: Paint, status: &Status) -> String {
             format!("{} in {} topics", status.memories, status.topics.len()),
         ),
         (
+            "agents",
+            match status.agents {
+                0 => String::new(),
+                agents => format!("{agents} live here"),
+            },
+        ),
+        (
             "store",
             format!("{} in {}", human::bytes(status.store_bytes), status.home),
         ),

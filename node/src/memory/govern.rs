@@ -305,6 +305,7 @@ impl Memory {
             peers,
             topics,
             memories: self.inner.indexer.count(&self.all_readable(&view)),
+            agents: self.inner.agents.with(|host| host.count()).await?,
             index_ready: self.inner.indexer.is_filled(),
             store_bytes: NodeStore::bytes_on_disk(&self.inner.home),
             store: StoreView {

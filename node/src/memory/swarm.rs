@@ -244,7 +244,7 @@ impl Memory {
     }
 
     /// The member called `text`: a peer id, the end of one, or a region with one other node.
-    fn named(&self, view: &View, text: &str) -> Result<NodeId, Problem> {
+    pub(super) fn named(&self, view: &View, text: &str) -> Result<NodeId, Problem> {
         let me = view.me.node();
         let unknown = || not_found(format!("there is no node `{text}` in this hive"));
         if let Some(node) = names::parse_node(text) {

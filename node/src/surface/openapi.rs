@@ -3,7 +3,7 @@
 //! `routes!` puts a handler into the router and its description into the document at once, and
 //! [`routes()`] is the only place that adds either, so that the two cannot differ.
 
-use super::{App, mcp, memories, operations, topics};
+use super::{App, agents, mcp, memories, operations, topics};
 use axum::Router;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
@@ -27,6 +27,7 @@ use utoipa_axum::routes;
         (name = "memories", description = "Remember, recall, forget"),
         (name = "topics", description = "Topics and their law"),
         (name = "node", description = "This node"),
+        (name = "wasm", description = "WebAssembly agents"),
         (name = "agents", description = "The Model Context Protocol")
     )
 )]
@@ -45,6 +46,13 @@ pub(super) fn routes() -> (Router<App>, String) {
         .routes(routes!(topics::all, topics::create))
         .routes(routes!(topics::policy, topics::policy_set))
         .routes(routes!(topics::explain))
+        .routes(routes!(agents::all, agents::deploy))
+        .routes(routes!(agents::one, agents::upgrade, agents::stop))
+        .routes(routes!(agents::moves))
+        .routes(routes!(agents::invoke))
+        .routes(routes!(agents::logs))
+        .routes(routes!(agents::receipts))
+        .routes(routes!(agents::verify))
         .routes(routes!(operations::status))
         .routes(routes!(operations::peers))
         .routes(routes!(operations::graph))

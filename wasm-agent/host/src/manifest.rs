@@ -218,7 +218,10 @@ impl Granted {
     /// gives the agent another module.
     pub fn agent(&self, copy: u32) -> [u8; 32] {
         let name = self.manifest.name.as_bytes();
-        digest("aquifer/agent/1", &[&self.publisher, name, &copy.to_be_bytes()])
+        digest(
+            "aquifer/agent/1",
+            &[&self.publisher, name, &copy.to_be_bytes()],
+        )
     }
 
     /// As it travels.

@@ -307,6 +307,11 @@ impl Sleepers {
         Ok(true)
     }
 
+    /// When the next timer is due, in milliseconds since 1970.
+    pub fn next_timer(&self) -> Option<u64> {
+        self.herd.next_timer()
+    }
+
     /// Takes on the timers that are due at `now`. Returns how many.
     pub fn tick(&mut self, now: u64) -> usize {
         let due = self.herd.due(now);
@@ -367,7 +372,9 @@ impl Sleepers {
         used.adds(effects);
         self.used.insert(agent, used);
         if let Ok(step) = &outcome
-            && self.herd.steps((id, agent), stamp, &step.effects, &step.after)
+            && self
+                .herd
+                .steps((id, agent), stamp, &step.effects, &step.after)
         {
             self.fresh.insert((agent, seq));
         }

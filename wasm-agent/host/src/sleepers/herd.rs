@@ -181,8 +181,13 @@ impl Herd {
                 stamp: now,
                 body: Vec::new(),
             };
-            one.wake(slot.seq.into(), slot.state.to_vec(), wakeup, Box::new(Quiet))
-                .map_err(|why| HostFailure::Upgrade { agent: number, why })?;
+            one.wake(
+                slot.seq.into(),
+                slot.state.to_vec(),
+                wakeup,
+                Box::new(Quiet),
+            )
+            .map_err(|why| HostFailure::Upgrade { agent: number, why })?;
         }
         let kind = self.kind_mut(first)?;
         (kind.granted, kind.agent, kind.module) = (granted, agent, bytes.1.to_vec());
@@ -239,6 +244,10 @@ impl Herd {
             self.timers.remove(&(at, input.agent));
         }
         self.inbox.insert(number, input);
+    }
+
+    pub(super) fn next_timer(&self) -> Option<u64> {
+        self.timers.first().map(|(at, _)| *at)
     }
 
     /// Timers that are due at `now`.

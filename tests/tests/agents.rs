@@ -1,0 +1,283 @@
+//! WASM agents on real nodes: deployed, woken, asked, upgraded, stopped; and what they did is checked.
+
+use aquifer_node::api::{AgentView, Deploy, Grants, Invoke, List, Problem, VerifyAgent};
+use aquifer_tests::fleet::{Fleet, Runner, until};
+use serde_json::{Value, json};
+
+fn module(name: &str) -> String {
+    let path = format!(
+        "{}/../wasm-agent/guest/modules/{name}.wasm",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    data_encoding::BASE64.encode(&std::fs::read(path).expect("a committed module"))
+}
+
+fn sensor() -> Deploy {
+    Deploy {
+        name: "sensor".into(),
+        topic: Some("plant/agents".into()),
+        module: module("sensor"),
+        grants: Grants {
+            publishes: Some(vec!["alerts".into()]),
+            remembers: Some(vec!["sensor".into()]),
+            ..Grants::default()
+        },
+        ..Deploy::default()
+    }
+}
+
+async fn deploys(node: &Runner, asked: Deploy) -> AgentView {
+    node.memory().agent_deploy(asked).await.expect("deploys")
+}
+
+async fn tries(node: &Runner, agent: &str, input: Value, send: bool) -> Result<Value, Problem> {
+    let input = Some(input);
+    let asked = Invoke {
+        input,
+        send,
+        ..Invoke::default()
+    };
+    let invoked = node.memory().agent_invoke(agent, asked).await?;
+    Ok(invoked.said.unwrap_or_default())
+}
+
+async fn texts(node: &Runner, topic: &str) -> Vec<String> {
+    let asked = List {
+        topic: Some(topic.into()),
+        ..List::default()
+    };
+    let listed = node.memory().list(asked).await;
+    let memories = listed.map(|listed| listed.memories).unwrap_or_default();
+    memories.into_iter().map(|memory| memory.text).collect()
+}
+
+async fn steps(node: &Runner, agent: &str) -> u64 {
+    let shown = node.memory().agent_named(agent).await.expect("known");
+    shown.here.map_or(0, |here| here.steps)
+}
+
+/// Readings of one peer: the first thirty-two are summarised, the one far off is an alert.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sensor_summarises_alerts_and_goes_on_after_a_restart() {
+    let fleet = Fleet::default();
+    let a = fleet.founds("a", "eu").await;
+    let shown = deploys(&a, sensor()).await;
+    assert_eq!(("running", 1), (shown.state.as_str(), shown.agents));
+    for reading in 0..32 {
+        tries(&a, "sensor", json!(20 + reading % 3), true)
+            .await
+            .expect("sent");
+    }
+    until("it has taken all readings", || async {
+        steps(&a, "sensor").await == 32
+    })
+    .await;
+    until("it remembers", || async {
+        !texts(&a, "plant/agents").await.is_empty()
+    })
+    .await;
+    tries(&a, "sensor", json!(400), true).await.expect("sent");
+    until("it says so", || async {
+        texts(&a, "alerts").await.len() == 1
+    })
+    .await;
+    let before = tries(&a, "sensor", json!(0), false).await.expect("answers");
+
+    let verified = a
+        .memory()
+        .agent_verify("sensor", VerifyAgent::default())
+        .await
+        .expect("checked");
+    assert_eq!(
+        (34, 34, 0),
+        (verified.checked, verified.equal, verified.different)
+    );
+    a.stops().await;
+    let a = fleet.founds("a", "eu").await;
+    until("it lives here again", || async {
+        a.memory()
+            .agent_named("sensor")
+            .await
+            .is_ok_and(|agent| agent.here.is_some())
+    })
+    .await;
+    assert_eq!(34, steps(&a, "sensor").await, "no input was taken on twice");
+    assert_eq!(
+        before,
+        tries(&a, "sensor", json!(0), false).await.expect("answers")
+    );
+    assert_eq!(
+        1,
+        texts(&a, "alerts").await.len(),
+        "and no effect was done twice"
+    );
+    a.stops().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_keeps_the_state_or_changes_nothing() {
+    let fleet = Fleet::default();
+    let a = fleet.founds("a", "eu").await;
+    deploys(&a, sensor()).await;
+    let again = a
+        .memory()
+        .agent_deploy(sensor())
+        .await
+        .expect_err("it is there");
+    assert_eq!("agent_exists", again.code);
+    tries(&a, "sensor", json!(21), true).await.expect("sent");
+    until("it has a state", || async {
+        steps(&a, "sensor").await == 1
+    })
+    .await;
+    let before = tries(&a, "sensor", json!(0), false).await.expect("answers");
+    // The forager has a state of another form and refuses this one.
+    let other = Deploy {
+        module: module("forager"),
+        ..Deploy::default()
+    };
+    let refused = a
+        .memory()
+        .agent_upgrade("sensor", other)
+        .await
+        .expect_err("refuses");
+    assert_eq!("upgrade_rolled_back", refused.code, "{refused:?}");
+    assert_eq!(
+        before,
+        tries(&a, "sensor", json!(0), false).await.expect("answers")
+    );
+    let narrower = Deploy {
+        module: module("sensor"),
+        grants: Grants {
+            publishes: Some(vec!["alerts/loud".into()]),
+            ..Grants::default()
+        },
+        ..Deploy::default()
+    };
+    let upgraded = a.memory().agent_upgrade("sensor", narrower).await;
+    let shown = upgraded.expect("takes its state").grants;
+    assert_eq!(Some(vec!["alerts/loud".to_owned()]), shown.publishes);
+    assert_eq!(
+        Some(vec!["sensor".to_owned()]),
+        shown.remembers,
+        "what is not named stays"
+    );
+    let stopped = a.memory().agent_stop("sensor").await.expect("stops");
+    assert_eq!(
+        ("stopped", None),
+        (stopped.state.as_str(), stopped.here.map(|_| ()))
+    );
+    let gone = tries(&a, "sensor", json!(1), false)
+        .await
+        .expect_err("stopped");
+    assert_eq!("not_found", gone.code);
+    deploys(&a, sensor()).await;
+    assert_eq!(
+        0,
+        steps(&a, "sensor").await,
+        "another agent, with a state of its own"
+    );
+    a.stops().await;
+}
+
+/// The law of the home says where an agent may live; who invokes it may be elsewhere in the hive.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_is_invoked_from_another_node_and_the_law_says_where_it_lives() {
+    let fleet = Fleet::default();
+    let a = fleet.founds("a", "eu").await;
+    a.creates("plant/agents", &["eu"]).await;
+    let (b, c) = (
+        fleet.joins("b", &a, "eu").await,
+        fleet.joins("c", &a, "us").await,
+    );
+    deploys(&a, sensor()).await;
+    until("b has heard of it", || async {
+        b.memory().agent_named("sensor").await.is_ok()
+    })
+    .await;
+    tries(&b, "sensor", json!(1), false).await.expect("answers");
+    let logs = b
+        .memory()
+        .agent_logs("sensor", None)
+        .await
+        .expect_err("not here");
+    assert_eq!("not_here", logs.code);
+    let unknown = tries(&c, "sensor", json!(1), false)
+        .await
+        .expect_err("outside");
+    assert_eq!("not_found", unknown.code, "c holds nothing of the topic");
+    let asked = Deploy {
+        name: "other".into(),
+        region: Some("us".into()),
+        ..sensor()
+    };
+    let refused = a
+        .memory()
+        .agent_deploy(asked)
+        .await
+        .expect_err("no node may");
+    assert_eq!(("no_host", 6), (refused.code.as_str(), refused.exit));
+    let refused = c
+        .memory()
+        .agent_deploy(sensor())
+        .await
+        .expect_err("outside");
+    assert_eq!(6, refused.exit, "{refused:?}");
+    for node in [c, b, a] {
+        node.stops().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_people_remember_wakes_who_follows_and_bad_modules_are_refused() {
+    let fleet = Fleet::default();
+    let a = fleet.founds("a", "eu").await;
+    let bad = Deploy {
+        module: data_encoding::BASE64.encode(b"\0asm"),
+        ..sensor()
+    };
+    assert_eq!(
+        "bad_module",
+        a.memory()
+            .agent_deploy(bad)
+            .await
+            .expect_err("no module")
+            .code
+    );
+    let grants = Grants {
+        imports: Some(vec!["fork".into()]),
+        ..Grants::default()
+    };
+    let bad = Deploy { grants, ..sensor() };
+    assert_eq!(
+        "bad_grant",
+        a.memory()
+            .agent_deploy(bad)
+            .await
+            .expect_err("no import")
+            .code
+    );
+    let echo = Deploy {
+        name: "echo".into(),
+        module: module("echo"),
+        grants: Grants {
+            follows: Some(vec!["news".into()]),
+            publishes: Some(vec!["news".into()]),
+            ..Grants::default()
+        },
+        ..Deploy::default()
+    };
+    a.remembers("news", "what was before does not wake it")
+        .await;
+    deploys(&a, echo).await;
+    a.remembers("news", "the forecast is rain").await;
+    a.remembers("other", "nobody follows this").await;
+    until("it woke", || async { steps(&a, "echo").await > 0 }).await;
+    a.remembers("news/deep", "and what is below").await;
+    until("it woke again", || async { steps(&a, "echo").await > 1 }).await;
+    assert_eq!(2, steps(&a, "echo").await);
+    let receipts = a.memory().agent_receipts("echo", None).await.expect("here");
+    let causes: Vec<&str> = receipts.iter().map(|one| one.cause.as_str()).collect();
+    assert_eq!(["publication", "publication"], causes[..]);
+    a.stops().await;
+}
