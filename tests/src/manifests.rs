@@ -56,7 +56,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("aquifer-guest", &[]),
     ("aquifer-kernel", &[]),
-    ("aquifer-wasm", &["aquifer-protocol"]),
+    ("aquifer-wasm", &["aquifer-kernel", "aquifer-protocol"]),
 ];
 
 /// The package that may see every other, and that no other may see.

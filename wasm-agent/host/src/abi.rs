@@ -19,6 +19,14 @@ pub const STATE_MAX: usize = 1_024;
 pub const INBOX_MAX: usize = 16_384;
 /// Most bytes of a module.
 pub const MODULE_MAX: usize = 65_536;
+/// Most fuel of one wake: what a manifest gives beyond it is not to be had.
+pub const FUEL_MAX: u64 = 10_000_000;
+/// Most calls of the host in one wake, by the same rule.
+pub const CALLS_MAX: u32 = 4_096;
+/// Most bytes that one wake says, remembers, writes and logs, by the same rule.
+pub const BYTES_MAX: u32 = 262_144;
+/// Most bytes that the world answers in one wake. An answer that would be beyond them is too large.
+pub const ANSWERS_MAX: usize = 524_288;
 
 /// What a host does for a guest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -6,11 +6,11 @@
 //!
 //! Each call is held against the manifest (was it granted, is the name within, is there budget left)
 //! and against the world's law. A call that is refused returns a [`Code`]; only a guest that has used up
-//! its calls is stopped.
+//! its calls is stopped. Whatever a manifest gives, a step has bounds: it must have room in a journal.
 //!
 //! Not here: how a call gets here (`engine`), what becomes of effects (whoever wakes agents).
 
-use crate::abi::{Cause, Code, Import, Wakeup};
+use crate::abi::{ANSWERS_MAX, BYTES_MAX, CALLS_MAX, Cause, Code, Import, Wakeup};
 use crate::manifest::{Manifest, covers};
 use minicbor::{Decode, Encode};
 use std::sync::Arc;
@@ -161,8 +161,12 @@ pub struct Desk {
     cause: Cause,
     stamp: u64,
     chance: blake3::OutputReader,
+    /// What is left of its calls,
     calls: u32,
+    /// of the bytes that it may put out,
     bytes: u32,
+    /// and of those that it may be answered.
+    answerable: usize,
     /// What the guest did.
     pub effects: Vec<Effect>,
     /// What the world answered.
@@ -185,8 +189,9 @@ impl Desk {
         chance.update(&manifest.module);
         chance.update(&seq.to_be_bytes());
         Self {
-            calls: manifest.budget.calls,
-            bytes: manifest.budget.bytes,
+            calls: manifest.budget.calls.min(CALLS_MAX),
+            bytes: manifest.budget.bytes.min(BYTES_MAX),
+            answerable: ANSWERS_MAX,
             manifest,
             world,
             cause: wakeup.cause,
@@ -208,7 +213,7 @@ impl Desk {
         memory: &mut [u8],
     ) -> Result<i64, Overspent> {
         let Some(left) = self.calls.checked_sub(1) else {
-            let calls = self.manifest.budget.calls;
+            let calls = self.manifest.budget.calls.min(CALLS_MAX);
             return Err(Overspent { calls });
         };
         self.calls = left;
@@ -255,6 +260,7 @@ impl Desk {
             }
             Import::Recall => {
                 let query = text(memory, a, b)?;
+                place(memory, c, d)?;
                 let answer = self.world.recall(&query);
                 self.answers(answer, memory, (c, d))
             }
@@ -269,6 +275,7 @@ impl Desk {
                     Some(value) if value.is_empty() => Err(Code::NotFound),
                     Some(value) => fill(memory, (c, d), &value),
                     None => {
+                        place(memory, c, d)?;
                         let answer = self.world.kv_get(&key);
                         self.answers(answer, memory, (c, d))
                     }
@@ -300,6 +307,7 @@ impl Desk {
             }
             Import::Infer => {
                 let prompt = text(memory, a, b)?;
+                place(memory, c, d)?;
                 let answer = self.world.infer(&prompt);
                 self.answers(answer, memory, (c, d))
             }
@@ -319,12 +327,19 @@ impl Desk {
         Ok(0)
     }
 
+    /// The world has answered: the guest gets it if it has room, and whoever runs the step again as well.
     fn answers(
         &mut self,
         answer: Answer,
         memory: &mut [u8],
         room: (u32, u32),
     ) -> Result<u32, Code> {
+        let most = self.answerable.min(room.1 as usize);
+        let answer = answer.and_then(|answer| match answer.len() <= most {
+            true => Ok(answer),
+            false => Err(Code::TooLarge),
+        });
+        self.answerable -= answer.as_ref().map_or(0, Vec::len);
         self.answers.push(answer);
         match self.answers.last() {
             Some(Ok(answer)) => fill(memory, room, answer),

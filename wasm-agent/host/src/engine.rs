@@ -1,16 +1,18 @@
 //! Engines: what runs a module.
 //!
-//! Two of them, of two makers: [`jit`] compiles (wasmtime), [`interpreter`] reads (wasmi). Both know the
-//! guest's memory and nothing else of the host: all calls go to one [`Desk`], so what a guest may do is
-//! written once. A wake is a fresh instance; nothing of one is left for the next but the state.
+//! Three of them, of three makers: [`jit`] compiles (wasmtime), [`interpreter`] reads (wasmi), and
+//! [`kernel`] is our own for small devices. All know the guest's memory and nothing else of the host: all
+//! calls go to one [`Desk`], so what a guest may do is written once. A wake is a fresh instance; nothing of
+//! one is left for the next but the state.
 //!
-//! Both stop a guest by fuel. They count it differently, and their stacks are not equally deep: that a
+//! All stop a guest by fuel. They count it differently, and their stacks are not equally deep: that a
 //! guest was stopped is never attested, only what it did when it ended well.
 //!
 //! Not here: what a wake comes to (`wake`), which modules may be loaded (`profile`).
 
 pub mod interpreter;
 pub mod jit;
+pub mod kernel;
 
 use crate::abi::STATE_MAX;
 use crate::desk::Desk;
@@ -19,7 +21,7 @@ use std::sync::Arc;
 
 /// Loads modules.
 pub trait Engine: Send + Sync {
-    /// What it is called: `wasmtime` or `wasmi`.
+    /// What it is called: `wasmtime`, `wasmi` or `kernel`.
     fn name(&self) -> &'static str;
 
     /// Makes a module ready to be run. `profile` is that of the same bytes.
@@ -132,7 +134,7 @@ fn leave(profile: &Profile, memory: &[u8]) -> Result<Vec<u8>, Trap> {
     Ok(memory[at + 4..at + 4 + len as usize].to_vec())
 }
 
-/// Links all imports of `mva1` to the desk: the same for both engines, whose linkers are alike.
+/// Links all imports of `mva1` to the desk: the same for wasmtime and wasmi, whose linkers are alike.
 macro_rules! linked {
     ($linker:expr, $arrive:ident) => {{
         let linker = $linker;

@@ -17,6 +17,9 @@ use wasmparser::{
 /// Most functions of a module, its imports not among them.
 pub const FUNCTIONS_MAX: usize = 512;
 
+/// Most locals that one function declares. They cost nothing in a module, and much when it is compiled.
+pub const LOCALS_MAX: usize = 255;
+
 /// Most entries of a table.
 pub const TABLE_MAX: usize = 256;
 
@@ -137,6 +140,8 @@ struct Found {
     entries: usize,
     bodies: usize,
     largest: usize,
+    /// The locals of the function that declares most.
+    locals: usize,
 }
 
 impl Found {
@@ -191,6 +196,11 @@ impl Found {
                 Payload::CodeSectionEntry(body) => {
                     found.bodies += 1;
                     found.largest = found.largest.max(body.range().len());
+                    let mut locals = 0;
+                    for group in body.get_locals_reader().map_err(invalid)? {
+                        locals += group.map_err(invalid)?.0 as usize;
+                    }
+                    found.locals = found.locals.max(locals);
                 }
                 _ => {}
             }
@@ -247,6 +257,7 @@ impl Found {
         for (what, found, most) in [
             ("functions", self.bodies, FUNCTIONS_MAX),
             ("bytes in one function", self.largest, FUNCTION_BYTES_MAX),
+            ("locals in one function", self.locals, LOCALS_MAX),
             ("entries of a table", self.entries, TABLE_MAX),
         ] {
             if found > most {

@@ -6,7 +6,7 @@
 //!
 //! Not here: how a step is signed for (`receipt`).
 
-use crate::abi::{Code, Wakeup};
+use crate::abi::{Code, FUEL_MAX, Wakeup};
 use crate::desk::{Answer, Desk, Effect, World};
 use crate::engine::{Loaded, Trap};
 use crate::manifest::Manifest;
@@ -115,7 +115,7 @@ impl Agent {
             return Err(Failed::Expired { not_after });
         }
         let desk = Desk::new(self.manifest.clone(), (&self.id, seq), &wakeup, world);
-        let (input, fuel) = (wakeup.to_bytes(), self.manifest.budget.fuel);
+        let (input, fuel) = (wakeup.to_bytes(), self.manifest.budget.fuel.min(FUEL_MAX));
         let (desk, ran) = self.loaded.run(&before, &input, fuel, desk);
         let ran = ran?;
         if ran.code < 0 {

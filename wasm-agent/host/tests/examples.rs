@@ -1,7 +1,7 @@
-//! The examples, as they are committed: real modules of two compilers, on both engines.
+//! The examples, as they are committed: real modules of two compilers, on all engines.
 //!
-//! Each takes many steps over inputs that are drawn; both engines must take the same, and each repeats
-//! what the other did.
+//! Each takes many steps over inputs that are drawn; all engines must take the same, and each repeats
+//! what the others did.
 
 use aquifer_protocol::identity::digest;
 use aquifer_wasm::abi::{Cause, Code, Imports, Wakeup};
@@ -9,9 +9,9 @@ use aquifer_wasm::desk::{Answer, Effect, World};
 use aquifer_wasm::engine::Engine;
 use aquifer_wasm::engine::interpreter::Interpreter;
 use aquifer_wasm::engine::jit::Jit;
+use aquifer_wasm::engine::kernel::Kernel;
 use aquifer_wasm::manifest::{Budget, Manifest, Rate};
 use aquifer_wasm::profile::Profile;
-use aquifer_wasm::receipt::Receipt;
 use aquifer_wasm::wake::{Agent, Failed, Step};
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ impl World for Open {
     }
 }
 
-fn agents(module: &[u8], topics: &[&str]) -> [Agent; 2] {
+fn agents(module: &[u8], topics: &[&str]) -> [Agent; 3] {
     let profile = Profile::of(module).expect("an agent");
     let topics: Vec<String> = topics.iter().map(|&topic| topic.into()).collect();
     let manifest = Arc::new(Manifest {
@@ -64,6 +64,7 @@ fn agents(module: &[u8], topics: &[&str]) -> [Agent; 2] {
     [
         agent(&Jit::new().expect("room for a pool")),
         agent(&Interpreter::new()),
+        agent(&Kernel),
     ]
 }
 
@@ -87,27 +88,26 @@ fn wakeup(number: u64, topic: &str, body: Vec<u8>) -> Wakeup {
     }
 }
 
-/// Takes `count` steps on both engines. Returns those that came to something.
-fn lives(agents: &[Agent; 2], count: u64, input: impl Fn(u64) -> Wakeup) -> Vec<Step> {
+/// Takes `count` steps on all engines. Returns those that came to something.
+fn lives(agents: &[Agent; 3], count: u64, input: impl Fn(u64) -> Wakeup) -> Vec<Step> {
     let (mut state, mut steps, mut seq) = (Vec::new(), Vec::new(), 0);
     for number in 0..count {
         let wake = |agent: &Agent| agent.wake(seq, state.clone(), input(number), Box::new(Open));
-        match (wake(&agents[0]), wake(&agents[1])) {
-            (Ok(one), Ok(other)) => {
-                assert_eq!(one, other, "input {number}");
+        let [one, others @ ..] = agents.each_ref().map(wake);
+        for other in others {
+            assert_eq!(one, other, "input {number}");
+        }
+        match one {
+            Ok(step) => {
                 for agent in agents {
-                    assert_eq!(Ok(()), agent.repeat(&one));
+                    assert_eq!(Ok(()), agent.repeat(&step));
                 }
-                let kind = [7; 32];
-                assert_eq!(Receipt::of(&one, kind), Receipt::of(&other, kind));
-                state.clone_from(&one.after);
+                state.clone_from(&step.after);
                 seq += 1;
-                steps.push(one);
+                steps.push(step);
             }
-            (Err(Failed::Refused { code }), other) => {
-                assert_eq!(Err(Failed::Refused { code }), other, "input {number}");
-            }
-            (one, other) => panic!("input {number}: {one:?} and {other:?}"),
+            Err(Failed::Refused { .. }) => {}
+            Err(why) => panic!("input {number}: {why}"),
         }
     }
     steps

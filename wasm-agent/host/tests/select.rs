@@ -1,4 +1,4 @@
-//! A comparison before `select`, on both engines: what an interpreter once got wrong.
+//! A comparison before `select`, on all engines: what an interpreter once got wrong.
 //!
 //! wasmi 2.0.0 drops the comparison of `select` if it is `i32.eqz`, or `i32.eq` or `i32.ne` with zero, of a
 //! local, and reads a result that nobody wrote. Fuzzing our kernel against it found that; it is why the
@@ -9,6 +9,7 @@ use aquifer_wasm::abi::{Cause, Imports, Wakeup};
 use aquifer_wasm::desk::{Desk, Quiet};
 use aquifer_wasm::engine::interpreter::Interpreter;
 use aquifer_wasm::engine::jit::Jit;
+use aquifer_wasm::engine::kernel::Kernel;
 use aquifer_wasm::engine::{Engine, Ran};
 use aquifer_wasm::manifest::{Budget, Manifest, Rate};
 use aquifer_wasm::profile::Profile;
@@ -68,7 +69,7 @@ fn a_comparison_before_select_counts() {
         ("i32.eq (local.get 2) (i32.const 3)", 905),
         ("local.get 2", 905),
     ] {
-        for engine in [&jit as &dyn Engine, &interpreter] {
+        for engine in [&jit as &dyn Engine, &interpreter, &Kernel] {
             assert_eq!(
                 code,
                 selects(test, engine).code,

@@ -9,6 +9,7 @@
 
 use super::entry::{Entry, step_from_bytes};
 use super::{Kind, LedgerFailure};
+use crate::abi::{ANSWERS_MAX, BYTES_MAX, CALLS_MAX, INBOX_MAX, STATE_MAX};
 use crate::journal::{Journal, Magic, PAYLOAD_MAX};
 use crate::receipt::{BATCH_MAX, Batch, Receipt};
 use crate::wake::Step;
@@ -23,6 +24,19 @@ pub(super) const MAGIC: &Magic = b"AQLEDGR1";
 
 /// Most bytes of a step, encoded.
 pub(super) const STEP_MAX: usize = PAYLOAD_MAX - Frame::AROUND as usize;
+
+/// More than an answer or a state has around its bytes; an effect pays for that itself.
+const HEAD_MAX: usize = 8;
+
+const _: () = assert!(
+    ANSWERS_MAX
+        + BYTES_MAX as usize
+        + (CALLS_MAX as usize + 8) * HEAD_MAX
+        + INBOX_MAX
+        + 2 * STATE_MAX
+        <= STEP_MAX,
+    "whatever an agent does has room in a frame"
+);
 
 /// What a segment says.
 #[derive(Encode, Decode)]
