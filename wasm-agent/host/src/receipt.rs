@@ -207,16 +207,20 @@ impl Batch {
 impl Proof {
     /// Whether the node that it names signed for `receipt`.
     pub fn holds(&self, receipt: &Receipt) -> bool {
+        self.signed(receipt)
+            .is_some_and(|signed| verify(&self.node, &signed, &self.signature))
+    }
+
+    /// What the node has signed if it signed for `receipt`: the same for all of a batch.
+    pub(crate) fn signed(&self, receipt: &Receipt) -> Option<[u8; 32]> {
         if self.place >= self.count || self.count > BATCH_MAX {
-            return false;
+            return None;
         }
         let (mut hash, mut place, mut width) = (leaf(receipt.hash()), self.place, self.count);
         let mut path = self.path.iter();
         while width > 1 {
             if place ^ 1 < width {
-                let Some(beside) = path.next() else {
-                    return false;
-                };
+                let beside = path.next()?;
                 hash = match place.is_multiple_of(2) {
                     true => inner(&hash, beside),
                     false => inner(beside, &hash),
@@ -224,8 +228,7 @@ impl Proof {
             }
             (place, width) = (place / 2, width.div_ceil(2));
         }
-        let signed = signed(&hash, self.count);
-        path.next().is_none() && verify(&self.node, &signed, &self.signature)
+        path.next().is_none().then(|| signed(&hash, self.count))
     }
 }
 

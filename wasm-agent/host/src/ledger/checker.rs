@@ -13,6 +13,7 @@ use crate::manifest::Manifest;
 use crate::profile::{Profile, RefuseModule};
 use crate::receipt::Receipt;
 use crate::wake::{Agent, Differs};
+use aquifer_protocol::identity::{Signature, verify};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -23,6 +24,8 @@ const LOADED_MAX: usize = 64;
 pub struct Checker<'a> {
     engine: &'a dyn Engine,
     loaded: VecDeque<Ready>,
+    /// The last signature that was good: who signed, and what. Entries of one batch share it.
+    signed: Option<([u8; 32], [u8; 32], Signature)>,
 }
 
 struct Ready {
@@ -60,24 +63,36 @@ impl<'a> Checker<'a> {
         Self {
             engine,
             loaded: VecDeque::new(),
+            signed: None,
         }
     }
 
-    /// Checks an entry, whoever it came from. It costs a signature and a wake, and the loading of a
-    /// module that was not asked for lately.
+    /// Checks an entry, whoever it came from. It costs a wake, a signature if the last entry was of another
+    /// batch, and the loading of a module that was not asked for lately.
     ///
     /// # Errors
     /// What is wrong. Of [`Wrong::Load`] the node that signed may be innocent.
     pub fn check(&mut self, entry: &Entry) -> Result<(), Wrong> {
-        if !entry.proof.holds(&entry.receipt) {
-            return Err(Wrong::Proof);
-        }
+        self.proves(entry)?;
         let receipt = Receipt::of(&entry.step, entry.kind.hash());
         if let Some(what) = receipt.differs(&entry.receipt) {
             return Err(Wrong::Receipt { what });
         }
         let agent = self.agent(entry)?;
         Ok(agent.repeat(&entry.step)?)
+    }
+
+    fn proves(&mut self, entry: &Entry) -> Result<(), Wrong> {
+        let proof = &entry.proof;
+        let signed = proof.signed(&entry.receipt).ok_or(Wrong::Proof)?;
+        let known = Some((proof.node, signed, proof.signature));
+        if self.signed != known {
+            if !verify(&proof.node, &signed, &proof.signature) {
+                return Err(Wrong::Proof);
+            }
+            self.signed = known;
+        }
+        Ok(())
     }
 
     fn agent(&mut self, entry: &Entry) -> Result<Agent, Wrong> {
