@@ -22,8 +22,8 @@ pub const MODULE_MAX: usize = 65_536;
 /// Most fuel of one wake: what a manifest gives beyond it is not to be had.
 pub const FUEL_MAX: u64 = 10_000_000;
 /// Most calls of the host in one wake, by the same rule.
-pub const CALLS_MAX: u32 = 4_096;
-/// Most bytes that one wake says, remembers, writes and logs, by the same rule.
+pub const CALLS_MAX: u32 = 1_024;
+/// Most bytes that one wake says, remembers, writes, logs, asks and draws, by the same rule.
 pub const BYTES_MAX: u32 = 262_144;
 /// Most bytes that the world answers in one wake. An answer that would be beyond them is too large.
 pub const ANSWERS_MAX: usize = 524_288;

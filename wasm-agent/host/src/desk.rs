@@ -4,7 +4,7 @@
 //! step's, or nothing is. What it asks is answered by its [`World`], and every answer is kept, so that
 //! whoever doubts the step can run it again without that world.
 //!
-//! Each call is held against the manifest (was it granted, is the name within, is there budget left)
+//! Each call is held against the manifest (was it granted, is there budget left, is the name within)
 //! and against the world's law. A call that is refused returns a [`Code`]; only a guest that has used up
 //! its calls is stopped. Whatever a manifest gives, a step has bounds: it must have room in a journal.
 //!
@@ -173,8 +173,11 @@ pub struct Desk {
     pub answers: Vec<Answer>,
 }
 
-/// One argument of a call.
+/// The arguments of a call.
 type Args = [u32; 4];
+
+/// What a call costs of the bytes, beside those that it says or asks.
+const CALL_BYTES: u32 = 16;
 
 impl Desk {
     /// A desk for wake `seq` of `agent`.
@@ -220,14 +223,31 @@ impl Desk {
         if import == Import::Now {
             return Ok(i64::try_from(self.stamp).unwrap_or(i64::MAX));
         }
-        let done = match self.manifest.imports.has(import) {
-            true => self.does(import, args, memory),
-            false => Err(Code::NotGranted),
+        let done = match (self.manifest.imports.has(import), self.pays(import, args)) {
+            (false, _) => Err(Code::NotGranted),
+            (true, false) => Err(Code::Quota),
+            (true, true) => self.does(import, args, memory),
         };
         Ok(match done {
             Ok(number) => i64::from(number),
             Err(code) => i64::from(code as i32),
         })
+    }
+
+    /// Takes what a call costs from the bytes that are left: what it says or asks, and something besides,
+    /// whether it is then done or not. So nothing is looked at or copied that was not paid for.
+    fn pays(&mut self, import: Import, [_, b, c, d]: Args) -> bool {
+        let len = match import {
+            Import::Publish | Import::Remember | Import::KvPut => b.saturating_add(d),
+            Import::Send => c.saturating_add(32),
+            Import::Recall | Import::KvGet | Import::Infer | Import::Random => b,
+            Import::Log | Import::Health => c,
+            Import::WakeAfter => 4,
+            Import::Now => 0,
+        };
+        let left = self.bytes.checked_sub(len.saturating_add(CALL_BYTES));
+        self.bytes = left.unwrap_or(self.bytes);
+        left.is_some()
     }
 
     fn does(&mut self, import: Import, args: Args, memory: &mut [u8]) -> Result<u32, Code> {
@@ -317,8 +337,6 @@ impl Desk {
 
     /// The guest wants something done: it will be, if the wake ends well.
     fn acts(&mut self, effect: Effect) -> Result<u32, Code> {
-        let left = self.bytes.checked_sub(effect.len());
-        self.bytes = left.ok_or(Code::Quota)?;
         // The law's word is an answer too: whoever runs the step again may live under another.
         let answer = self.world.may(&effect);
         self.answers.push(answer.map(|()| Vec::new()));
@@ -346,24 +364,6 @@ impl Desk {
             Some(Err(code)) => Err(*code),
             None => Err(Code::Unavailable),
         }
-    }
-}
-
-impl Effect {
-    /// Bytes that it costs of the budget.
-    fn len(&self) -> u32 {
-        let len = match self {
-            Self::Publish { topic, data } => topic.len() + data.len(),
-            Self::Answer { data } => data.len(),
-            Self::Send { data, .. } => 32 + data.len(),
-            Self::Remember { key, text } => key.len() + text.len(),
-            Self::Keep { key, value } => key.len() + value.len(),
-            Self::Wake { .. } => 4,
-            Self::Log { line, .. } => line.len(),
-            Self::Health { words, .. } => words.len(),
-        };
-        // Things cost something even if they are empty.
-        u32::try_from(len).map_or(u32::MAX, |len| len.saturating_add(16))
     }
 }
 

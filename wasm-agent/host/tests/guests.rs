@@ -286,7 +286,7 @@ fn a_step_is_bounded_whatever_is_granted_and_answered() {
                 (drop (call $kv_get (i32.const 33) (i32.const 1) (i32.const 8192) (i32.const 57344)))
                 (drop (call $publish (i32.const 0) (i32.const 7) (i32.const 8192) (i32.const 10000)))
                 (local.set $n (i32.add (local.get $n) (i32.const 1)))
-                (br_if $more (i32.lt_u (local.get $n) (i32.const 1000))))
+                (br_if $more (i32.lt_u (local.get $n) (i32.const 400))))
             (i32.const 0))"#,
     );
     let greedy = Manifest {
@@ -304,7 +304,7 @@ fn a_step_is_bounded_whatever_is_granted_and_answered() {
         "{answered}"
     );
     assert_eq!(Some(&Err(Code::TooLarge)), step.answers.last());
-    assert_eq!(BYTES_MAX as usize / 10_023, step.effects.len());
+    assert_eq!(BYTES_MAX as usize / 10_040, step.effects.len());
     let forever = guest(
         IMPORTS,
         r#"(func (export "handle") (param i32 i32) (result i32) (loop (br 0)) (i32.const 0))"#,

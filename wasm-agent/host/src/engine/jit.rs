@@ -10,7 +10,7 @@ use crate::desk::{Desk, Overspent};
 use crate::profile::Profile;
 use std::sync::Arc;
 use wasmtime::{
-    Caller, Config, InstanceAllocationStrategy, InstancePre, Linker, Memory, Module,
+    Caller, Config, InstanceAllocationStrategy, InstancePre, Linker, Memory, Module, OperatorCost,
     PoolingAllocationConfig, Store, TypedFunc,
 };
 
@@ -19,6 +19,11 @@ const AT_ONCE: u32 = 64;
 
 /// Bytes of stack that a guest may use.
 const STACK: usize = 256 * 1024;
+
+/// What an instruction costs that calls the engine instead of being compiled: about as much fuel as other
+/// instructions take in the same time. A guest that asks for memory without end would else hold its
+/// thread twenty times as long as one that reckons.
+const CALLS_ENGINE: u8 = 64;
 
 /// wasmtime.
 pub struct Jit {
@@ -56,8 +61,20 @@ impl Jit {
             .linear_memory_keep_resident(PAGE)
             .table_keep_resident(PAGE);
         let mut config = Config::new();
+        let cost = OperatorCost {
+            MemoryGrow: CALLS_ENGINE,
+            MemoryInit: CALLS_ENGINE,
+            MemoryCopy: CALLS_ENGINE,
+            MemoryFill: CALLS_ENGINE,
+            DataDrop: CALLS_ENGINE,
+            TableInit: CALLS_ENGINE,
+            TableCopy: CALLS_ENGINE,
+            ElemDrop: CALLS_ENGINE,
+            ..OperatorCost::default()
+        };
         config
             .consume_fuel(true)
+            .operator_cost(cost)
             .max_wasm_stack(STACK)
             .memory_reservation(PAGE as u64)
             .memory_guard_size(PAGE as u64)
