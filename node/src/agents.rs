@@ -8,6 +8,7 @@
 //! Not here: how an agent runs (`aquifer-wasm`), what is asked of agents from outside (`memory::agents`).
 
 mod host;
+pub mod lease;
 pub mod note;
 mod outlook;
 mod outward;

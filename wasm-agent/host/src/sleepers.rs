@@ -12,6 +12,8 @@
 mod frame;
 mod herd;
 mod inside;
+mod saying;
+mod shared;
 
 use crate::abi::{Cause, INBOX_MAX, Wakeup};
 use crate::desk::{Effect, World};
@@ -24,6 +26,7 @@ use aquifer_protocol::identity::digest;
 use frame::{Frame, Told};
 use herd::{Herd, Input};
 use inside::{Inside, Used};
+pub use shared::FollowStep;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 
@@ -395,6 +398,10 @@ impl Sleepers {
             };
             let used = self.used.get(&input.agent).copied().unwrap_or_default();
             let used = used.at(self.now);
+            if self.herd.rests(input.agent) {
+                self.waiting.push_back(number);
+                continue;
+            }
             let rate = self.herd.kind(input.agent).ok()?.granted.manifest.rate;
             if used.wakes < rate.wakes {
                 return Some((number, used));

@@ -133,13 +133,21 @@ impl Agent {
         })
     }
 
+    /// Takes a step again, with the answers it had.
+    ///
+    /// # Errors
+    /// Why that came to nothing.
+    pub fn again(&self, step: &Step) -> Result<Step, Failed> {
+        let world = Box::new(Replay(step.answers.clone().into()));
+        self.wake(step.seq, step.before.clone(), step.wakeup.clone(), world)
+    }
+
     /// Takes a step again, with the answers it had, and holds it against what it came to.
     ///
     /// # Errors
     /// Where they differ.
     pub fn repeat(&self, step: &Step) -> Result<(), Differs> {
-        let world = Box::new(Replay(step.answers.clone().into()));
-        let again = self.wake(step.seq, step.before.clone(), step.wakeup.clone(), world)?;
+        let again = self.again(step)?;
         if again.answers != step.answers {
             return Err(Differs::Answers {
                 had: step.answers.len(),

@@ -12,7 +12,7 @@ use crate::engine::{Engine, LoadModule, Loaded};
 use crate::manifest::Manifest;
 use crate::profile::{Profile, RefuseModule};
 use crate::receipt::Receipt;
-use crate::wake::{Agent, Differs};
+use crate::wake::{Agent, Differs, Step};
 use aquifer_protocol::identity::{Signature, verify};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -80,6 +80,15 @@ impl<'a> Checker<'a> {
         }
         let agent = self.agent(entry)?;
         Ok(agent.repeat(&entry.step)?)
+    }
+
+    /// What the step of an entry comes to here.
+    ///
+    /// # Errors
+    /// Why it comes to nothing, or cannot be taken at all.
+    pub fn again(&mut self, entry: &Entry) -> Result<Step, Wrong> {
+        let agent = self.agent(entry)?;
+        Ok(agent.again(&entry.step).map_err(Differs::from)?)
     }
 
     fn proves(&mut self, entry: &Entry) -> Result<(), Wrong> {

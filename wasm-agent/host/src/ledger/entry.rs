@@ -86,6 +86,19 @@ impl Entry {
     }
 }
 
+impl Step {
+    /// As it travels: canonical CBOR, an array of agent, number, input, state before, answers, effects,
+    /// state after and what `handle` returned.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        step_to_bytes(self)
+    }
+
+    /// What travelled, if it is a step, in its one encoding. A stranger may have made the bytes.
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        step_from_bytes(bytes)
+    }
+}
+
 type Encoded = Result<(), minicbor::encode::Error<core::convert::Infallible>>;
 
 /// A step in canonical CBOR: an array of agent, number, input, state before, answers (bytes, or the code

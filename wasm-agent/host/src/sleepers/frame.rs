@@ -102,6 +102,29 @@ pub(super) enum Frame {
         #[n(0)]
         first: u32,
     },
+    /// An agent took a step elsewhere, and follows.
+    #[n(10)]
+    Followed {
+        #[n(0)]
+        agent: u32,
+        #[n(1)]
+        id: ByteArray<16>,
+        #[n(2)]
+        stamp: u64,
+        #[n(3)]
+        effects: Vec<Effect>,
+        #[n(4)]
+        after: ByteVec,
+        /// Whether it was a timer that woke it.
+        #[n(5)]
+        timer: bool,
+    },
+    /// All that was known of the agents of one kind is forgotten: what they are elsewhere comes next.
+    #[n(11)]
+    Emptied {
+        #[n(0)]
+        first: u32,
+    },
     /// Agents of one kind go on with another module.
     #[n(9)]
     Upgraded {

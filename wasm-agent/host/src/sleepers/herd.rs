@@ -2,7 +2,6 @@
 //!
 //! Not here: when anything is written down (`sleepers`).
 
-use super::frame::Frame;
 use super::inside::Kept;
 use super::{HostFailure, Owed};
 use crate::abi::{Cause, Wakeup};
@@ -18,7 +17,7 @@ use std::sync::Arc;
 const RECENT: usize = 65_536;
 
 /// Ids in one frame.
-const IDS: usize = 1_024;
+pub(super) const IDS: usize = 1_024;
 
 /// So many agents are tried before all go on with another module.
 const TRIED: u32 = 1_000;
@@ -26,14 +25,14 @@ const TRIED: u32 = 1_000;
 /// All agents of a node, and what is on its way to and from them.
 #[derive(Default)]
 pub(super) struct Herd {
-    kinds: Vec<Kind>,
+    pub(super) kinds: Vec<Kind>,
     pub(super) slots: Vec<Slot>,
     pub(super) kept: BTreeMap<u32, Arc<Kept>>,
     /// Inputs that were taken on and are not handled, by number.
     pub(super) inbox: BTreeMap<u64, Input>,
-    next: u64,
-    recent: Recent,
-    timers: BTreeSet<(u64, u32)>,
+    pub(super) next: u64,
+    pub(super) recent: Recent,
+    pub(super) timers: BTreeSet<(u64, u32)>,
     /// What is to be done, by agent and step.
     pub(super) owed: BTreeMap<(u32, u32), Due>,
 }
@@ -41,23 +40,25 @@ pub(super) struct Herd {
 /// What a step is to do.
 pub(super) struct Due {
     /// The id of the input it was taken on.
-    input: [u8; 16],
-    effects: Vec<Effect>,
+    pub(super) input: [u8; 16],
+    pub(super) effects: Vec<Effect>,
 }
 
 /// Agents of one manifest.
 pub(super) struct Kind {
     pub(super) granted: Granted,
-    agent: Agent,
+    pub(super) agent: Agent,
     pub(super) module: Vec<u8>,
     pub(super) first: u32,
-    copies: u32,
+    pub(super) copies: u32,
     /// They do not live here any more.
-    ended: bool,
+    pub(super) ended: bool,
+    /// They are woken elsewhere.
+    pub(super) rests: bool,
 }
 
 /// What a manifest and a module come to on an engine.
-fn ready(
+pub(super) fn ready(
     (manifest, module): (&[u8], &[u8]),
     now: u64,
     engine: &dyn Engine,
@@ -78,7 +79,7 @@ pub(super) struct Slot {
     pub(super) state: Box<[u8]>,
     pub(super) seq: u32,
     /// In milliseconds since 1970; never if 0.
-    wake_at: u64,
+    pub(super) wake_at: u64,
 }
 
 /// An input and whose it is.
@@ -90,14 +91,14 @@ pub(super) struct Input {
 
 /// The ids of the last inputs.
 #[derive(Default)]
-struct Recent {
+pub(super) struct Recent {
     all: BTreeSet<[u8; 16]>,
-    order: VecDeque<[u8; 16]>,
+    pub(super) order: VecDeque<[u8; 16]>,
 }
 
 impl Recent {
     /// False if it is known.
-    fn insert(&mut self, id: [u8; 16]) -> bool {
+    pub(super) fn insert(&mut self, id: [u8; 16]) -> bool {
         let is_new = self.all.insert(id);
         if is_new {
             self.order.push_back(id);
@@ -131,6 +132,7 @@ impl Herd {
             first,
             copies,
             ended: false,
+            rests: false,
         });
         Ok(first)
     }
@@ -140,15 +142,65 @@ impl Herd {
     pub(super) fn stop(&mut self, first: u32) -> Result<(), HostFailure> {
         let kind = self.kind_mut(first)?;
         kind.ended = true;
-        let (from, until) = (first, first + kind.copies);
-        for agent in from..until {
+        self.empties(first)
+    }
+
+    /// Forgets all that is known of the agents of a kind, but what their steps said is to be done.
+    fn empties(&mut self, first: u32) -> Result<(), HostFailure> {
+        let mut kinds = self.kinds.iter();
+        let kind = kinds.find(|kind| kind.first == first);
+        let kind = kind.ok_or(HostFailure::Nobody { agent: first })?;
+        let agents = kind.first..kind.first + kind.copies;
+        for agent in agents.clone() {
             let slot = std::mem::take(&mut self.slots[agent as usize]);
             self.timers.remove(&(slot.wake_at, agent));
             self.kept.remove(&agent);
         }
-        self.inbox
-            .retain(|_, input| !(from..until).contains(&input.agent));
+        self.inbox.retain(|_, input| !agents.contains(&input.agent));
         Ok(())
+    }
+
+    /// Forgets all that is known of the agents of a kind: they are as they are elsewhere.
+    pub(super) fn forgets(&mut self, first: u32) -> Result<(), HostFailure> {
+        self.empties(first)?;
+        let agents = self.agents_of(first)?;
+        self.owed.retain(|(agent, _), _| !agents.contains(agent));
+        Ok(())
+    }
+
+    /// The numbers of the agents of the kind that begins at `first`.
+    pub(super) fn agents_of(&self, first: u32) -> Result<std::ops::Range<u32>, HostFailure> {
+        let mut kinds = self.kinds();
+        let kind = kinds.find(|kind| kind.first == first);
+        let kind = kind.ok_or(HostFailure::Nobody { agent: first })?;
+        Ok(kind.first..kind.first + kind.copies)
+    }
+
+    /// Another node woke an agent: the step is taken here too, without waking it.
+    pub(super) fn follows(
+        &mut self,
+        (id, agent): ([u8; 16], u32),
+        (stamp, timer): (u64, bool),
+        effects: &[Effect],
+        after: &[u8],
+    ) {
+        self.recent.insert(id);
+        if timer {
+            let slot = &mut self.slots[agent as usize];
+            let at = std::mem::take(&mut slot.wake_at);
+            self.timers.remove(&(at, agent));
+        }
+        let mut inputs = self.inbox.iter();
+        let known = inputs.find(|(_, input)| input.id == id && input.agent == agent);
+        if let Some(number) = known.map(|(number, _)| *number) {
+            self.inbox.remove(&number);
+        }
+        self.steps((id, agent), stamp, effects, after);
+    }
+
+    /// Whether an agent is woken elsewhere.
+    pub(super) fn rests(&self, agent: u32) -> bool {
+        self.kind(agent).is_ok_and(|kind| kind.rests)
     }
 
     /// Agents of the kind that begins at `first` go on with another module, if it takes their states:
@@ -194,7 +246,7 @@ impl Herd {
         Ok(())
     }
 
-    fn kind_mut(&mut self, first: u32) -> Result<&mut Kind, HostFailure> {
+    pub(super) fn kind_mut(&mut self, first: u32) -> Result<&mut Kind, HostFailure> {
         let mut kinds = self.kinds.iter_mut();
         let found = kinds.find(|kind| kind.first == first && !kind.ended);
         found.ok_or(HostFailure::Nobody { agent: first })
@@ -237,6 +289,13 @@ impl Herd {
         is_new.then_some(number)
     }
 
+    /// The number of an input with this id, though it may be known.
+    pub(super) fn number_again(&mut self, id: [u8; 16]) -> u64 {
+        self.recent.insert(id);
+        self.next += 1;
+        self.next - 1
+    }
+
     pub(super) fn take_on(&mut self, number: u64, input: Input) {
         if input.wakeup.cause == Cause::Timer {
             let slot = &mut self.slots[input.agent as usize];
@@ -247,12 +306,15 @@ impl Herd {
     }
 
     pub(super) fn next_timer(&self) -> Option<u64> {
-        self.timers.first().map(|(at, _)| *at)
+        let mut timers = self.timers.iter();
+        let next = timers.find(|(_, agent)| !self.rests(*agent));
+        next.map(|(at, _)| *at)
     }
 
     /// Timers that are due at `now`.
     pub(super) fn due(&self, now: u64) -> Vec<(u64, u32)> {
-        self.timers.range(..=(now, u32::MAX)).copied().collect()
+        let due = self.timers.range(..=(now, u32::MAX)).copied();
+        due.filter(|(_, agent)| !self.rests(*agent)).collect()
     }
 
     /// An agent has taken a step. True if something is to be done for it.
@@ -308,150 +370,4 @@ impl Herd {
             effects: due.effects.clone(),
         })
     }
-
-    /// What a frame of the journal says, once more.
-    pub(super) fn replay(
-        &mut self,
-        payload: &[u8],
-        engine: &dyn Engine,
-    ) -> Result<(), HostFailure> {
-        match Frame::read(payload).ok_or_else(|| nonsense("a frame that is none"))? {
-            Frame::Hosted {
-                manifest,
-                module,
-                copies,
-            } => {
-                // What has run out since still lives here; it is not woken.
-                self.settle((&manifest, &module), copies, 0, engine)?;
-            }
-            Frame::Delivered {
-                number,
-                agent,
-                id,
-                wakeup,
-            } => {
-                self.kind(agent)?;
-                let id = id.into();
-                self.recent.insert(id);
-                self.next = number + 1;
-                let wakeup = Wakeup::read(&wakeup).ok_or_else(|| nonsense("a bad input"))?;
-                self.take_on(number, Input { id, agent, wakeup });
-            }
-            Frame::Stepped {
-                number,
-                effects,
-                after,
-                ..
-            } => {
-                let input = self.inbox.remove(&number);
-                let input = input.ok_or_else(|| nonsense("a step of nothing"))?;
-                let stamp = input.wakeup.stamp;
-                self.steps((input.id, input.agent), stamp, &effects, &after);
-            }
-            Frame::Failed { number, .. } => _ = self.inbox.remove(&number),
-            Frame::Done { agent, seq } => _ = self.owed.remove(&(agent, seq)),
-            Frame::Slept {
-                agent,
-                seq,
-                wake_at,
-                state,
-                kept,
-            } => {
-                self.kind(agent)?;
-                self.slots[agent as usize] = Slot {
-                    state: state.to_vec().into(),
-                    seq,
-                    wake_at,
-                };
-                if wake_at > 0 {
-                    self.timers.insert((wake_at, agent));
-                }
-                if !kept.is_empty() {
-                    let kept = kept
-                        .into_iter()
-                        .map(|(key, value)| (key.into(), value.into()));
-                    self.kept.insert(agent, Arc::new(kept.collect()));
-                }
-            }
-            Frame::Owed {
-                agent,
-                seq,
-                input,
-                effects,
-            } => {
-                let input = input.into();
-                self.owed.insert((agent, seq), Due { input, effects });
-            }
-            Frame::Stopped { first } => self.stop(first)?,
-            Frame::Upgraded {
-                first,
-                manifest,
-                module,
-            } => {
-                // It was tried before this was written.
-                let (granted, agent) = ready((&manifest, &module), 0, engine)?;
-                let kind = self.kind_mut(first)?;
-                (kind.granted, kind.agent, kind.module) = (granted, agent, module.into());
-            }
-            Frame::Known { next, ids } => {
-                self.next = next;
-                ids.into_iter()
-                    .for_each(|id| _ = self.recent.insert(id.into()));
-            }
-        }
-        Ok(())
-    }
-
-    /// All that is so, in frames.
-    pub(super) fn frames(&self) -> impl Iterator<Item = Frame> {
-        let hosted = self.kinds.iter().map(|kind| Frame::Hosted {
-            manifest: kind.granted.as_bytes().to_vec().into(),
-            module: kind.module.clone().into(),
-            copies: kind.copies,
-        });
-        let lived = (0_u32..).zip(&self.slots);
-        let lived = lived.filter(|(agent, slot)| slot.seq > 0 || self.kept.contains_key(agent));
-        let slept = lived.map(|(agent, slot)| {
-            let kept = self.kept.get(&agent).map(|kept| kept.iter());
-            let pair =
-                |(key, value): (&Vec<u8>, &Vec<u8>)| (key.clone().into(), value.clone().into());
-            Frame::Slept {
-                agent,
-                seq: slot.seq,
-                wake_at: slot.wake_at,
-                state: slot.state.to_vec().into(),
-                kept: kept.into_iter().flatten().map(pair).collect(),
-            }
-        });
-        let owed = self.owed.iter().map(|((agent, seq), due)| Frame::Owed {
-            agent: *agent,
-            seq: *seq,
-            input: due.input.into(),
-            effects: due.effects.clone(),
-        });
-        // Inputs keep their numbers.
-        let inbox = self.inbox.iter().map(|(number, input)| Frame::Delivered {
-            number: *number,
-            agent: input.agent,
-            id: input.id.into(),
-            wakeup: input.wakeup.to_bytes().into(),
-        });
-        let next = self.next;
-        let recent: Vec<[u8; 16]> = self.recent.order.iter().copied().collect();
-        let known = (0..recent.len().div_ceil(IDS).max(1)).map(move |part| {
-            let ids = recent.iter().skip(part * IDS).take(IDS);
-            Frame::Known {
-                next,
-                ids: ids.map(|id| (*id).into()).collect(),
-            }
-        });
-        let ended = self.kinds.iter().filter(|kind| kind.ended);
-        let stopped = ended.map(|kind| Frame::Stopped { first: kind.first });
-        let lives = hosted.chain(stopped);
-        lives.chain(slept).chain(owed).chain(inbox).chain(known)
-    }
-}
-
-fn nonsense(what: &'static str) -> HostFailure {
-    HostFailure::Nonsense { what }
 }
