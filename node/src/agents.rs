@@ -7,6 +7,7 @@
 //!
 //! Not here: how an agent runs (`aquifer-wasm`), what is asked of agents from outside (`memory::agents`).
 
+pub mod company;
 mod host;
 pub mod lease;
 pub mod note;

@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 pub use agents::{
-    AgentHere, AgentView, DEFAULT_HOME, Deploy, Doubt, Grants, Health, Hosted, Invoke, Invoked,
-    LogLine, MoveAgent, ReceiptView, Verified, VerifyAgent,
+    AgentHere, AgentView, DEFAULT_HOME, Deploy, DisputeView, Doubt, Grants, Health, Hosted, Invoke,
+    Invoked, LogLine, MoveAgent, ReceiptView, Verified, VerifyAgent,
 };
 pub use govern::{
     Explain, Explained, Found, FoundNode, Invite, Invited, NewTopic, PeerView, PolicyView, Status,

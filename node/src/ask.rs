@@ -33,6 +33,11 @@ pub const PEERS_PER_ANSWER_MAX: usize = 1_024;
 /// Answers are filled up to so many bytes: one hit more still fits what the network carries.
 pub const ANSWER_BYTES_FILL: usize = 180 * 1024;
 
+/// The longest part of what hosts of an agent say, in bytes.
+pub const PART_BYTES_MAX: usize = 120 * 1024;
+
+const _: () = assert!(PART_BYTES_MAX + 64 < crate::net::QUESTION_BYTES_MAX);
+
 /// Reasons why topics are kept are given until they reach so many bytes; the rules always are.
 pub const REASONS_BYTES_FILL: usize = 44 * 1024;
 
@@ -71,6 +76,26 @@ pub enum Question {
     /// What do you have that fits? Answered by [`Answer::Found`].
     #[n(4)]
     Search(#[n(0)] Sought, #[n(1)] Best),
+    /// A part of what hosts of an agent say to each other. Answered by [`Answer::Agents`].
+    #[n(5)]
+    Agents(#[n(0)] Part),
+}
+
+/// A part of something that may be too long for one question.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Part {
+    /// Of what: a number that the asker drew.
+    #[n(0)]
+    pub of: u64,
+    /// Which part, counted from 0.
+    #[n(1)]
+    pub number: u32,
+    /// How many there are.
+    #[n(2)]
+    pub count: u32,
+    /// Its bytes, at most [`PART_BYTES_MAX`].
+    #[n(3)]
+    pub bytes: ByteVec,
 }
 
 /// What is looked for, and where.
@@ -168,6 +193,9 @@ pub enum Answer {
     /// Hits, best first; whether there are more; the topics that the law keeps from the asker.
     #[n(4)]
     Found(#[n(0)] Vec<Found>, #[n(1)] bool, #[n(2)] Vec<Kept>),
+    /// What a host says to that: nothing before it has all parts.
+    #[n(5)]
+    Agents(#[n(0)] ByteVec),
 }
 
 /// A topic that the law keeps from the asker.
@@ -269,9 +297,10 @@ impl Question {
     /// # Errors
     /// [`OpenMessage`]; no bytes panic or allocate more than a few times their own length.
     pub fn open(bytes: &[u8]) -> Result<Self, OpenMessage> {
-        let question: Self = open(bytes, 1..=4)?;
+        let question: Self = open(bytes, 1..=5)?;
         let is_legal = match &question {
             Self::Ping(_) | Self::Peers => true,
+            Self::Agents(part) => part.number < part.count && part.bytes.len() <= PART_BYTES_MAX,
             Self::Count(sought) => sought.is_legal(),
             Self::Search(sought, best) => {
                 sought.is_legal()
@@ -295,9 +324,9 @@ impl Answer {
     /// # Errors
     /// As [`Question::open`].
     pub fn open(bytes: &[u8]) -> Result<Self, OpenMessage> {
-        let answer: Self = open(bytes, 0..=4)?;
+        let answer: Self = open(bytes, 0..=5)?;
         let is_legal = match &answer {
-            Self::Refused(..) | Self::Pong(_) => true,
+            Self::Refused(..) | Self::Pong(_) | Self::Agents(_) => true,
             Self::Peers(peers) => peers.len() <= PEERS_PER_ANSWER_MAX,
             Self::Counted(counts, kept) => {
                 counts.len().max(kept.len()) <= TOPICS_PER_QUESTION_MAX

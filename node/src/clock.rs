@@ -58,6 +58,17 @@ pub fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     (done, begun.elapsed())
 }
 
+/// Milliseconds since this machine was booted, those it slept through included: by this hosts keep
+/// their word to each other.
+pub fn boot_ms() -> u64 {
+    #[cfg(target_os = "linux")]
+    let clock = rustix::time::ClockId::Boottime;
+    #[cfg(not(target_os = "linux"))]
+    let clock = rustix::time::ClockId::Monotonic;
+    let now = rustix::time::clock_gettime(clock);
+    now.tv_sec as u64 * 1_000 + now.tv_nsec as u64 / 1_000_000
+}
+
 /// How long something takes.
 #[derive(Clone, Copy, Debug)]
 pub struct Stopwatch(Instant);

@@ -1,6 +1,9 @@
 //! WASM agents on real nodes: deployed, woken, asked, upgraded, stopped; and what they did is checked.
 
-use aquifer_node::api::{AgentView, Deploy, Grants, Invoke, List, Problem, VerifyAgent};
+use aquifer_node::Up;
+use aquifer_node::api::{
+    AgentView, Deploy, Grants, Invite, Invoke, List, MoveAgent, Problem, VerifyAgent,
+};
 use aquifer_tests::fleet::{Fleet, Runner, until};
 use serde_json::{Value, json};
 
@@ -280,4 +283,202 @@ async fn what_people_remember_wakes_who_follows_and_bad_modules_are_refused() {
     let causes: Vec<&str> = receipts.iter().map(|one| one.cause.as_str()).collect();
     assert_eq!(["publication", "publication"], causes[..]);
     a.stops().await;
+}
+
+/// A node that may host agents.
+async fn joins_to_host(fleet: &Fleet, name: &str, issuer: &Runner) -> Runner {
+    let asked = Invite {
+        region: Some("eu".into()),
+        roles: vec!["pod-host".into(), "compute".into()],
+        ..Invite::default()
+    };
+    let ticket = issuer
+        .memory()
+        .invite(asked)
+        .await
+        .expect("may invite")
+        .ticket;
+    let up = Up {
+        ticket: Some(ticket),
+        ..fleet.flags(name)
+    };
+    fleet.starts(name, up).await.expect("joins")
+}
+
+async fn active(node: &Runner, agent: &str) -> Option<String> {
+    let shown = node.memory().agent_named(agent).await.ok()?;
+    let host = shown.hosts.into_iter().find(|host| host.active)?;
+    Some(host.node.node)
+}
+
+/// Three hosts, of which the one that wakes the agent dies: another goes on with the state it had, and
+/// nothing that was taken on is lost or done twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn when_its_host_dies_another_wakes_the_agent() {
+    let fleet = Fleet::default();
+    let a = fleet.founds("a", "eu").await;
+    a.creates("plant/agents", &["eu"]).await;
+    a.creates("alerts", &["eu"]).await;
+    let b = joins_to_host(&fleet, "b", &a).await;
+    let c = joins_to_host(&fleet, "c", &a).await;
+    until("all are known", || async {
+        a.memory().peers().await.is_ok_and(|peers| peers.len() == 2)
+    })
+    .await;
+    let asked = Deploy {
+        copies: Some(3),
+        ..sensor()
+    };
+    let mut shown = a.memory().agent_deploy(asked.clone()).await;
+    for _ in 0..100 {
+        match &shown {
+            // The others' manifests are still on their way.
+            Err(problem) if problem.code == "no_host" => {
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                shown = a.memory().agent_deploy(asked.clone()).await;
+            }
+            _ => break,
+        }
+    }
+    let shown = shown.expect("deploys");
+    assert_eq!(3, shown.hosts.len());
+    for reading in 0..31 {
+        tries(&b, "sensor", json!(20 + reading % 3), true)
+            .await
+            .expect("sent");
+    }
+    until("it has taken all readings", || async {
+        steps(&a, "sensor").await == 31
+    })
+    .await;
+    until("and so have those that stand by", || async {
+        steps(&b, "sensor").await == 31 && steps(&c, "sensor").await == 31
+    })
+    .await;
+    let name = a.node.memory().status().await.expect("runs").node_id;
+    assert_eq!(Some(&name), active(&a, "sensor").await.as_ref());
+    a.stops().await;
+    // The thirty-second reading completes a summary, the next is an alert.
+    tries(&b, "sensor", json!(21), true).await.expect("sent");
+    tries(&b, "sensor", json!(400), true).await.expect("sent");
+    until("another goes on", || async {
+        steps(&c, "sensor").await >= 33 && steps(&b, "sensor").await >= 33
+    })
+    .await;
+    assert_ne!(Some(name), active(&b, "sensor").await);
+    until("it says so", || async {
+        texts(&b, "alerts").await.len() == 1
+    })
+    .await;
+    until("it remembers", || async {
+        !texts(&b, "plant/agents").await.is_empty()
+    })
+    .await;
+    // The first comes back, and follows.
+    let a = fleet.founds("a", "eu").await;
+    until("the first follows", || async {
+        steps(&a, "sensor").await >= 33
+    })
+    .await;
+    until("it has what was said", || async {
+        texts(&a, "alerts").await.len() == 1
+    })
+    .await;
+    for node in [a, b, c] {
+        node.stops().await;
+    }
+}
+
+/// One host hands an agent over to another, with its state; three attest each other's steps.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_moves_with_its_state_and_hosts_attest_each_others_steps() {
+    let fleet = Fleet::default();
+    let a = fleet.founds("a", "eu").await;
+    a.creates("plant/agents", &["eu"]).await;
+    let b = joins_to_host(&fleet, "b", &a).await;
+    let c = joins_to_host(&fleet, "c", &a).await;
+    deploys(&a, sensor()).await;
+    for reading in 0..5 {
+        tries(&a, "sensor", json!(20 + reading), true)
+            .await
+            .expect("sent");
+    }
+    until("it has a state", || async {
+        steps(&a, "sensor").await == 5
+    })
+    .await;
+    let before = tries(&a, "sensor", json!(0), false).await.expect("answers");
+    let to = b.memory().status().await.expect("runs").node_id;
+    until("b may host it", || async {
+        let asked = MoveAgent {
+            to: to.clone(),
+            ..MoveAgent::default()
+        };
+        match a.memory().agent_move("sensor", asked).await {
+            Ok(_) => true,
+            Err(problem) => problem.code == "already_there",
+        }
+    })
+    .await;
+    until("b wakes it", || async {
+        active(&b, "sensor").await.as_ref() == Some(&to) && steps(&b, "sensor").await == 6
+    })
+    .await;
+    until("a has let go", || async {
+        a.memory()
+            .agent_named("sensor")
+            .await
+            .is_ok_and(|agent| agent.here.is_none())
+    })
+    .await;
+    assert_eq!(
+        before,
+        tries(&a, "sensor", json!(0), false).await.expect("answers")
+    );
+    assert_eq!(7, steps(&b, "sensor").await);
+
+    let grants = Grants {
+        attest: Some("2of3".into()),
+        ..sensor().grants
+    };
+    let asked = Deploy {
+        name: "attested".into(),
+        grants,
+        ..sensor()
+    };
+    until("three may host it", || async {
+        a.memory().agent_deploy(asked.clone()).await.is_ok()
+    })
+    .await;
+    for reading in 0..4 {
+        tries(&c, "attested", json!(reading), true)
+            .await
+            .expect("sent");
+    }
+    tries(&c, "attested", json!(0), false)
+        .await
+        .expect("answers: two agree");
+    for node in [&a, &b, &c] {
+        until("it has signed for its own", || async {
+            let receipts = node
+                .memory()
+                .agent_receipts("attested", None)
+                .await
+                .expect("here");
+            receipts.len() == 5
+        })
+        .await;
+        let receipts = node
+            .memory()
+            .agent_receipts("attested", None)
+            .await
+            .expect("here");
+        let own = node.memory().status().await.expect("runs").node_id;
+        assert!(receipts.iter().all(|receipt| receipt.node == own));
+        let shown = node.memory().agent_named("attested").await.expect("known");
+        assert!(shown.disputes.is_empty() && shown.hosts.iter().all(|host| !host.quarantined));
+    }
+    for node in [a, b, c] {
+        node.stops().await;
+    }
 }

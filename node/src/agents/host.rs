@@ -8,8 +8,10 @@
 //! order (`family`). Not here: what a wake is (`aquifer-wasm`), what effects become (`outward`).
 
 mod family;
+mod following;
 mod hearing;
 mod settle;
+mod standing;
 
 use super::Lazy;
 use super::note::Note;
@@ -26,6 +28,7 @@ use aquifer_wasm::desk::Effect;
 use aquifer_wasm::ledger::{Entry, Ledger};
 use aquifer_wasm::sleepers::{Owed, Sleepers, Woken};
 pub(crate) use family::Here;
+use standing::Standing;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +41,8 @@ const WAKES_PER_BEAT: usize = 256;
 const LEDGER_BYTES: u64 = 256 << 20;
 /// How long it is waited after the node could not write.
 const RETRY: Duration = Duration::from_secs(2);
+/// The longest sleep where others wait to hear of this node.
+const TOGETHER: Duration = Duration::from_millis(100);
 /// The longest sleep: the law may have changed.
 const SLEEP_MAX: Duration = Duration::from_secs(5);
 /// How long the place up to which inputs were read may be behind.
@@ -67,9 +72,11 @@ pub(crate) struct Host {
     /// Notes that are to be written.
     outbox: Vec<(TopicName, Note)>,
     /// Steps that are owed from before a crash, or a write that failed.
-    owed: Vec<Owed>,
-    /// Whether orders are to be looked at.
+    owed: Vec<(Owed, bool)>,
+    standing: Standing,
+    /// Whether orders are to be looked at, and whether they ever were.
     stirred: bool,
+    begun: bool,
 }
 
 impl Host {
@@ -84,14 +91,20 @@ impl Host {
         std::fs::create_dir_all(&folder)
             .map_err(|e| home.trouble("make the agents' folder", &e))?;
         let engine = Lazy::default();
-        let sleepers = Sleepers::open(&folder.join("journal"), &engine).map_err(broken)?;
+        let mut sleepers = Sleepers::open(&folder.join("journal"), &engine).map_err(broken)?;
+        // Nobody wakes before orders were read.
+        let all: Vec<u32> = sleepers.families().map(|family| family.first).collect();
+        for first in all {
+            sleepers.rest(first, true).map_err(broken)?;
+        }
         let keys = crate::keys::identity(&home)?;
         let ledger = Ledger::open(&folder.join("steps"), keys, LEDGER_BYTES).map_err(broken)?;
         let told = home.read(CURSORS, 1 << 20)?;
         let told = told.and_then(|bytes| minicbor::decode(&bytes).ok());
         let told: Cursors = told.unwrap_or_default();
         Ok(Self {
-            owed: sleepers.owed(),
+            // Who lives here, and by whom they are woken, orders say.
+            owed: Vec::new(),
             me,
             engine,
             sleepers,
@@ -104,7 +117,9 @@ impl Host {
             families: BTreeMap::new(),
             unplaced: VecDeque::new(),
             outbox: Vec::new(),
+            standing: Standing::open(&memory)?,
             stirred: true,
+            begun: false,
             memory,
         })
     }
@@ -135,6 +150,7 @@ impl Host {
             tokio::select! {
                 () = stop.cancelled() => return,
                 Some(errand) = errands.recv() => errand(&mut self),
+                Some(heard) = self.standing.reply() => self.on_reply(heard),
                 changed = news.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep(wait) => {}
             }
@@ -149,15 +165,21 @@ impl Host {
             return Ok(true);
         }
         if std::mem::take(&mut self.stirred) {
-            self.settles(&view);
+            self.settles(&view)?;
+            self.judges();
         }
+        self.stands()?;
         let more = self.reads_inputs(&view)?;
         self.sleepers.tick(self.now());
-        let again = std::mem::take(&mut self.owed);
         let woken = self.wakes(&view);
         let fresh = self.durable(&woken)?;
         self.answers_failures(&woken);
-        self.does(again, fresh).await?;
+        self.hands_over();
+        let mut now = std::mem::take(&mut self.owed);
+        now.extend(self.counts(&woken, fresh)?);
+        self.does(now).await?;
+        // What is new goes to other hosts at once.
+        self.stands()?;
         let busy = more || !woken.is_empty();
         self.keeps_place(busy)?;
         Ok(busy)
@@ -239,18 +261,14 @@ impl Host {
         }
     }
 
-    /// Does what steps say is to be done, and says that it was.
-    async fn does(&mut self, again: Vec<Owed>, fresh: Vec<Owed>) -> Result<(), Problem> {
+    /// Does what steps say is to be done, and says that it was. Some may have been done before.
+    async fn does(&mut self, todo: Vec<(Owed, bool)>) -> Result<(), Problem> {
         let mut outward = Outward::default();
-        for (owed, is_again) in again
-            .iter()
-            .map(|o| (o, true))
-            .chain(fresh.iter().map(|o| (o, false)))
-        {
+        for (owed, again) in &todo {
             let here = self.families.values().find(|here| here.has(owed.agent));
             let doer = here.map(|here| &here.doer).cloned();
             if let Some(doer) = doer.or_else(|| self.doer_of(&owed.id)) {
-                outward.add(&self.memory, &self.roster, &doer, owed, is_again);
+                outward.add(&self.memory, &self.roster, &doer, owed, *again);
             }
         }
         for (topic, note) in &self.outbox {
@@ -263,14 +281,13 @@ impl Host {
                     self.memory.parts().observed.count("agent_refusals", "");
                 }),
                 Err(problem) => {
-                    self.owed = again;
-                    self.owed.extend(fresh);
+                    self.owed = todo.into_iter().map(|(owed, _)| (owed, true)).collect();
                     return Err(problem);
                 }
             }
         }
         self.outbox.clear();
-        for owed in again.iter().chain(&fresh) {
+        for (owed, _) in &todo {
             self.sleepers.done(owed.agent, owed.seq);
         }
         Ok(())
@@ -300,13 +317,36 @@ impl Host {
         let timer = next.map(|at| Duration::from_millis(at.saturating_sub(self.now())));
         // Whoever is over its rate waits for another minute.
         let rated = (self.sleepers.pending() > 0).then_some(Duration::from_secs(1));
-        let most = timer.unwrap_or(SLEEP_MAX).min(rated.unwrap_or(SLEEP_MAX));
+        let shared = (!self.standing.companies.is_empty()).then_some(TOGETHER);
+        let most = timer.unwrap_or(SLEEP_MAX);
+        let most = most.min(rated.unwrap_or(most)).min(shared.unwrap_or(most));
         most.clamp(Duration::from_millis(1), SLEEP_MAX)
     }
 
     /// The agents of an order that live here.
     pub(crate) fn family(&self, name: &Name) -> Option<&Here> {
         self.families.get(name)
+    }
+
+    /// The host that wakes an agent now, as far as this node knows.
+    pub(crate) fn holder(&self, name: &Name) -> Option<NodeId> {
+        match self.standing.companies.get(name) {
+            Some(company) => company.lease.holder(),
+            None => {
+                let order = &self.roster.order_of(name)?.signed.order;
+                order
+                    .hosts
+                    .first()
+                    .copied()
+                    .filter(|_| order.hosts.len() == 1)
+            }
+        }
+    }
+
+    /// Hosts that signed for what is not so.
+    pub(crate) fn quarantined(&self, name: &Name) -> Vec<NodeId> {
+        let nodes = self.standing.quarantined.get(name);
+        nodes.into_iter().flatten().copied().collect()
     }
 
     /// How many agents live here.

@@ -87,6 +87,26 @@ pub enum Note {
         #[n(2)]
         said: Option<ByteVec>,
     },
+    /// All hosts that an order names have what those had that hosted the agents before.
+    #[n(5)]
+    Handed {
+        /// The digest of the order.
+        #[n(0)]
+        order: ByteArray<32>,
+    },
+    /// A host took a step again that another had signed for, and it came to something else: both entries.
+    #[n(6)]
+    Disputed {
+        /// What the other signed for.
+        #[n(0)]
+        theirs: ByteVec,
+        /// What it came to here, signed for too; none if it came to nothing.
+        #[n(1)]
+        ours: Option<ByteVec>,
+        /// What differs.
+        #[n(2)]
+        what: String,
+    },
 }
 
 /// What a publisher wants of an agent.
@@ -105,6 +125,20 @@ pub struct Order {
     /// The nodes that host them, the one to begin with first.
     #[n(3)]
     pub hosts: Vec<NodeId>,
+    /// The node that hosted them until now and hands them over, if one does. Who is new begins with what
+    /// the others have, and not before.
+    #[n(4)]
+    pub leaving: Option<NodeId>,
+}
+
+impl Order {
+    /// All hosts, while they are handed over, and after that.
+    pub fn company(&self, handed: bool) -> Vec<NodeId> {
+        let leaving = self
+            .leaving
+            .filter(|node| !handed && !self.hosts.contains(node));
+        self.hosts.iter().copied().chain(leaving).collect()
+    }
 }
 
 /// An order whose signature is its publisher's.

@@ -9,7 +9,8 @@
 use super::note::{Note, PART_BYTES, Signed};
 use aquifer_protocol::{NodeId, TopicId};
 use aquifer_wasm::abi::MODULE_MAX;
-use std::collections::{BTreeMap, VecDeque};
+use aquifer_wasm::ledger::Entry;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Most copies of an agent whose keys are known by heart, so that others can write to them.
 const KEYS_MAX: u32 = 1_024;
@@ -19,6 +20,9 @@ const ANSWERS_MAX: usize = 4_096;
 const ORDERS_MAX: usize = 65_536;
 /// Most modules that are waited for or kept, of at most 64 KiB each.
 const MODULES_MAX: usize = 1_024;
+
+/// Disputes of one agent that are remembered.
+const DISPUTES_MAX: usize = 16;
 
 /// Whose agent, and what it is called.
 pub type Name = ([u8; 32], String);
@@ -30,6 +34,9 @@ pub struct Roster {
     modules: BTreeMap<[u8; 32], BTreeMap<u8, Vec<u8>>>,
     /// What came of orders, by their digests and where.
     settled: BTreeMap<([u8; 32], NodeId), Option<String>>,
+    /// Orders whose agents were handed over.
+    handed: BTreeSet<[u8; 32]>,
+    disputes: BTreeMap<Name, Vec<Dispute>>,
     answers: BTreeMap<[u8; 16], Answer>,
     answered: VecDeque<[u8; 16]>,
     keys: BTreeMap<[u8; 32], (Name, u32)>,
@@ -44,6 +51,19 @@ pub struct Placed {
     pub signed: Signed,
     /// When it was written, in milliseconds since 1970.
     pub since: u64,
+}
+
+/// A step that two hosts do not agree on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Dispute {
+    /// What one signed for.
+    pub theirs: Entry,
+    /// What it came to at the other, which signed for it too; none if it came to nothing.
+    pub ours: Option<Entry>,
+    /// The other.
+    pub by: NodeId,
+    /// What differs.
+    pub what: String,
 }
 
 /// What an agent said to an invocation.
@@ -96,6 +116,14 @@ impl Roster {
                     oldest.map(|oldest| self.answers.remove(&oldest));
                 }
             }
+            Note::Handed { order } => {
+                if self.handed.len() < ORDERS_MAX {
+                    self.handed.insert(order.into());
+                }
+            }
+            Note::Disputed { theirs, ours, what } => {
+                self.dispute(source, &theirs, ours.as_ref().map(|ours| &ours[..]), what)
+            }
             Note::Input { .. } => {}
         }
     }
@@ -135,6 +163,34 @@ impl Roster {
         );
     }
 
+    /// A dispute counts if both signatures hold, over one input and one state.
+    fn dispute(&mut self, source: Source, theirs: &[u8], ours: Option<&[u8]>, what: String) {
+        let Some(theirs) = Entry::read(theirs).filter(is_signed) else {
+            return;
+        };
+        let same = |ours: &Entry| {
+            let (a, b) = (&theirs.receipt, &ours.receipt);
+            let begins = (a.agent, a.seq, a.input, a.before) == (b.agent, b.seq, b.input, b.before);
+            begins && a != b && is_signed(ours) && ours.proof.node == source.writer.0
+        };
+        let ours = ours.map(|bytes| Entry::read(bytes).filter(same));
+        if ours == Some(None) {
+            return;
+        }
+        let granted = theirs.kind.granted();
+        let name = (granted.publisher, granted.manifest.name.clone());
+        let known = self.disputes.entry(name).or_default();
+        let dispute = Dispute {
+            theirs,
+            ours: ours.flatten(),
+            by: source.writer,
+            what,
+        };
+        if known.len() < DISPUTES_MAX && !known.contains(&dispute) {
+            known.push(dispute);
+        }
+    }
+
     fn part(&mut self, hash: [u8; 32], part: u8, bytes: Vec<u8>) {
         let room = self.modules.len() < MODULES_MAX || self.modules.contains_key(&hash);
         let last = MODULE_MAX.div_ceil(PART_BYTES);
@@ -165,6 +221,16 @@ impl Roster {
         self.settled.get(&(*order, *node))
     }
 
+    /// Whether the agents of an order have been handed over.
+    pub fn is_handed(&self, order: &[u8; 32]) -> bool {
+        self.handed.contains(order)
+    }
+
+    /// Steps of an agent that its hosts do not agree on.
+    pub fn disputes(&self, name: &Name) -> &[Dispute] {
+        self.disputes.get(name).map_or(&[], Vec::as_slice)
+    }
+
     /// What was answered to an invocation.
     pub fn answer(&self, input: &[u8; 16]) -> Option<&Answer> {
         self.answers.get(input)
@@ -174,6 +240,10 @@ impl Roster {
     pub fn owner(&self, agent: &[u8; 32]) -> Option<&(Name, u32)> {
         self.keys.get(agent)
     }
+}
+
+fn is_signed(entry: &Entry) -> bool {
+    entry.proof.holds(&entry.receipt)
 }
 
 #[cfg(test)]
@@ -209,6 +279,7 @@ mod tests {
                 version,
                 agents,
                 hosts,
+                leaving: None,
             },
         )
     }

@@ -74,6 +74,8 @@ pub struct Deploy {
 pub struct MoveAgent {
     /// The node that is to host it from now on: a peer id, or its last characters.
     pub to: String,
+    /// Begin anew there, without the state: its host is gone for good.
+    pub force: bool,
     /// How long to wait, in milliseconds; 10,000 if absent.
     pub wait_ms: Option<u64>,
 }
@@ -102,6 +104,8 @@ pub struct AgentView {
     pub hosts: Vec<Hosted>,
     /// What it may do.
     pub grants: Grants,
+    /// Steps that its hosts do not agree on.
+    pub disputes: Vec<DisputeView>,
     /// What is known if it lives on this node.
     pub here: Option<AgentHere>,
 }
@@ -126,6 +130,21 @@ pub struct Hosted {
     pub failed: Option<String>,
     /// Whether it is the one that wakes the agent now.
     pub active: bool,
+    /// Whether it signed for a step that comes to something else: nobody follows it any more.
+    pub quarantined: bool,
+}
+
+/// A step that two hosts do not agree on: each signed for what it came to.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct DisputeView {
+    /// What differs.
+    pub what: String,
+    /// The node that disputes it.
+    pub by: String,
+    /// What is disputed.
+    pub theirs: ReceiptView,
+    /// What the step came to at the other node; absent if to nothing.
+    pub ours: Option<ReceiptView>,
 }
 
 /// An agent that lives on this node.

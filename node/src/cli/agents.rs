@@ -66,6 +66,9 @@ pub(super) enum AgentVerb {
         /// The node: a peer id, or its last four characters or more
         #[arg(long)]
         to: String,
+        /// Begin anew there, without the state: its host is gone for good
+        #[arg(long)]
+        force: bool,
     },
     /// Stop an agent for good
     Stop {
@@ -229,8 +232,12 @@ pub(super) async fn agent(context: &Context, verb: AgentVerb) -> Result<Answer, 
                 &client.agent_upgrade(&flags.name, &request).await?,
             ))
         }
-        AgentVerb::Move { name, to } => {
-            let request = MoveAgent { to, wait_ms: None };
+        AgentVerb::Move { name, to, force } => {
+            let request = MoveAgent {
+                to,
+                force,
+                wait_ms: None,
+            };
             Ok(one(paint, &client.agent_move(&name, &request).await?))
         }
         AgentVerb::Stop { name } => Ok(one(paint, &client.agent_stop(&name).await?)),
@@ -400,6 +407,7 @@ fn one(paint: Paint, agent: &AgentView) -> Answer {
     for host in &agent.hosts {
         let name = format!("{} {}", host.node.region, short(&host.node.node));
         let what = match (&host.failed, host.settled, host.active) {
+            _ if host.quarantined => paint.bad("quarantined: it signed for a step that is not so"),
             (Some(why), ..) => paint.bad(why),
             (None, false, _) => paint.dim("has not answered yet"),
             (None, true, true) => "wakes it".to_owned(),
@@ -418,6 +426,20 @@ fn one(paint: Paint, agent: &AgentView) -> Answer {
         if list.as_ref().is_some_and(|list| !list.is_empty()) {
             row(what, names(list));
         }
+    }
+    for dispute in &agent.disputes {
+        let ours = dispute
+            .ours
+            .as_ref()
+            .map_or("nothing", |ours| &ours.receipt[..12]);
+        let theirs = &dispute.theirs;
+        let (node, by) = (short(&theirs.node), short(&dispute.by));
+        let receipt = &theirs.receipt[..12];
+        let what = format!(
+            "step {}: {node} signed {receipt}, {by} signed {ours}: {}",
+            theirs.step, dispute.what
+        );
+        row("disputed", paint.warn(&what));
     }
     if let Some(here) = &agent.here {
         let woke = here.woke_at.map_or_else(|| "never".to_owned(), ago);

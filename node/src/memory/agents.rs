@@ -4,11 +4,11 @@
 
 use super::{Memory, topic_name};
 use crate::agents::note::Note;
-use crate::agents::roster::{Name, Placed};
+use crate::agents::roster::{Dispute, Name, Placed};
 use crate::agents::{Host, engine, said};
 use crate::api::{
-    AgentHere, AgentView, Doubt, Grants, Health, Hosted, Invoke, Invoked, LogLine, Problem,
-    ReceiptView, Verified, VerifyAgent,
+    AgentHere, AgentView, DisputeView, Doubt, Grants, Health, Hosted, Invoke, Invoked, LogLine,
+    Problem, ReceiptView, Verified, VerifyAgent,
 };
 use crate::view::View;
 use crate::{clock, names};
@@ -310,6 +310,8 @@ impl Memory {
             placed,
             outcomes,
             active,
+            quarantined,
+            disputes,
             here,
         } = seen;
         let (order, manifest) = (&placed.signed.order, &placed.signed.granted.manifest);
@@ -322,6 +324,7 @@ impl Memory {
                 settled: matches!(outcome, Some(None)),
                 failed: outcome.flatten(),
                 active: active == Some(*node),
+                quarantined: quarantined.contains(node),
             })
             .collect();
         let state = match order.agents {
@@ -341,6 +344,7 @@ impl Memory {
             state: state.to_owned(),
             hosts,
             grants: show_grants(manifest),
+            disputes: disputes.iter().map(show_dispute).collect(),
             here,
             name: name.1,
         }
@@ -354,6 +358,8 @@ struct Seen {
     /// What came of the order at each of its hosts.
     outcomes: Vec<Option<Option<String>>>,
     active: Option<NodeId>,
+    quarantined: Vec<NodeId>,
+    disputes: Vec<Dispute>,
     here: Option<AgentHere>,
 }
 
@@ -375,8 +381,10 @@ impl Seen {
         Self {
             name: name.clone(),
             placed: placed.clone(),
+            quarantined: host.quarantined(name),
+            disputes: host.roster.disputes(name).to_vec(),
             outcomes: signed.order.hosts.iter().map(outcome).collect(),
-            active: signed.order.hosts.first().copied(),
+            active: host.holder(name),
             here,
         }
     }
@@ -434,6 +442,15 @@ fn show_grants(manifest: &Manifest) -> Grants {
         attest: manifest
             .attest
             .map(|attest| format!("{}of{}", attest.agree, attest.of)),
+    }
+}
+
+fn show_dispute(dispute: &Dispute) -> DisputeView {
+    DisputeView {
+        what: dispute.what.clone(),
+        by: names::node(&dispute.by),
+        theirs: show_receipt(&dispute.theirs),
+        ours: dispute.ours.as_ref().map(show_receipt),
     }
 }
 

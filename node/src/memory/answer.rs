@@ -69,6 +69,14 @@ impl Memory {
         match question {
             Question::Ping(nonce) => Answer::Pong(nonce),
             Question::Peers => self.neighbours().await,
+            Question::Agents(part) => {
+                let said = self
+                    .inner
+                    .agents
+                    .with(move |host| host.hears(from, part))
+                    .await;
+                Answer::Agents(said.unwrap_or_default().into())
+            }
             Question::Count(sought) => {
                 self.inner.indexer.caught_up(INDEX_PATIENCE).await;
                 let (filter, kept) = self.allowed(&view, &asker, now, &sought);
@@ -232,6 +240,7 @@ fn kind_of(question: &Question) -> &'static str {
     match question {
         Question::Ping(_) => "ping",
         Question::Peers => "peers",
+        Question::Agents(_) => "agents",
         Question::Count(_) => "count",
         Question::Search(..) => "search",
     }

@@ -89,6 +89,7 @@ impl Memory {
             version: known.map_or(1, |placed| placed.signed.order.version + 1),
             agents,
             hosts,
+            leaving: None,
         };
         let version = order.version;
         self.order(&publisher, &topic, order, Some(&module)).await?;
@@ -161,14 +162,21 @@ impl Memory {
             ));
         }
         let mut hosts = placed.signed.order.hosts.clone();
-        hosts.retain(|host| *host != to);
-        if hosts.len() == placed.signed.order.hosts.len() {
-            hosts.pop();
+        if hosts.contains(&to) {
+            let message = format!("node {} hosts agent `{}` already", names::node(&to), name.1);
+            return Err(Problem::new(
+                "already_there",
+                1,
+                message,
+                "see `aquifer agent show`",
+            ));
         }
+        let leaving = hosts.pop();
         hosts.insert(0, to);
         let order = Order {
             version: placed.signed.order.version + 1,
             hosts,
+            leaving: leaving.filter(|_| !asked.force),
             ..placed.signed.order.clone()
         };
         self.order(&self.publisher_of(&name, None)?, &home, order, None)

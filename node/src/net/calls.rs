@@ -1,7 +1,7 @@
 //! `/aquifer/ask/1`: one question, one answer, between two nodes that admitted each other.
 //!
 //! One request and one response per stream, each a 4-byte big-endian length and that many bytes: at
-//! most 16 KiB asked and 256 KiB answered. The bytes are opaque here. A call out waits at most as long
+//! most 128 KiB asked and 256 KiB answered. The bytes are opaque here. A call out waits at most as long
 //! as its asker gave it; a call in goes to the node through a bounded channel of its own, past the
 //! driver, because answering is reading. Whoever is overloaded says so at once: an answer of no bytes.
 //!
@@ -30,7 +30,7 @@ use super::NodeKey;
 pub(super) const ASK_PROTOCOL: StreamProtocol = StreamProtocol::new("/aquifer/ask/1");
 
 /// Longest question, bytes.
-pub const QUESTION_BYTES_MAX: usize = 16 * 1024;
+pub const QUESTION_BYTES_MAX: usize = 128 * 1024;
 
 /// Longest answer, bytes.
 pub const ANSWER_BYTES_MAX: usize = 256 * 1024;
@@ -342,7 +342,7 @@ mod tests {
     async fn a_lying_length_is_refused_before_anything_is_allocated() {
         for (claimed, most) in [
             (u32::MAX, ANSWER_BYTES_MAX),
-            (16 * 1024 + 1, QUESTION_BYTES_MAX),
+            (QUESTION_BYTES_MAX as u32 + 1, QUESTION_BYTES_MAX),
         ] {
             let mut wire = Cursor::new(claimed.to_be_bytes().to_vec());
             let error = read_bounded(&mut wire, most).await.expect_err("refused");

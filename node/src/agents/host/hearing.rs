@@ -31,7 +31,7 @@ impl Host {
                 return;
             }
             if let Some(note) = note_of(&record) {
-                stirred |= matches!(note, Note::Module { .. } | Note::Ordered { .. });
+                stirred |= !matches!(note, Note::Input { .. } | Note::Answered { .. });
                 let source = Source {
                     topic: header.topic,
                     writer: header.writer,

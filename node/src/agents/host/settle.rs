@@ -1,11 +1,14 @@
 //! Settling: orders are carried out.
 
+use super::standing::Share;
 use super::{Here, Host};
 use crate::agents::note::Note;
 use crate::agents::roster::{Name, Placed};
+use crate::api::Problem;
 use crate::view::View;
 use aquifer_wasm::kind::Kind;
 use aquifer_wasm::manifest::Granted;
+use aquifer_wasm::sleepers::Owed;
 
 /// Who lives here of a family: the number of the first, what it may do and what it is.
 type Lives = (u32, Granted, Vec<u8>);
@@ -15,7 +18,7 @@ type Outcome = Option<String>;
 
 impl Host {
     /// Carries out the orders that count.
-    pub(super) fn settles(&mut self, view: &View) {
+    pub(super) fn settles(&mut self, view: &View) -> Result<(), Problem> {
         let orders: Vec<(Name, Placed)> = self
             .roster
             .orders()
@@ -38,6 +41,21 @@ impl Host {
         for (note, from) in std::mem::take(&mut self.unplaced) {
             self.input(note, from);
         }
+        if !std::mem::replace(&mut self.begun, true) {
+            // What was owed when the last process ended; where others share in it, whoever holds it does it.
+            let shared = |owed: &Owed| {
+                let mut families = self.families.iter();
+                let family = families.find(|(_, here)| here.has(owed.agent));
+                family.is_some_and(|(name, _)| self.standing.companies.contains_key(name))
+            };
+            let owed = self.sleepers.owed();
+            self.owed = owed
+                .into_iter()
+                .filter(|owed| !shared(owed))
+                .map(|owed| (owed, true))
+                .collect();
+        }
+        Ok(())
     }
 
     /// Carries out one order. What came of it, if anything was to be done.
@@ -54,7 +72,9 @@ impl Host {
         });
         let there =
             there.map(|family| (family.first, family.granted.clone(), family.module.to_vec()));
-        let mine = signed.order.hosts.contains(&self.me) && signed.order.agents > 0;
+        let handed = self.roster.is_handed(&signed.id);
+        let company = signed.order.company(handed);
+        let mine = company.contains(&self.me) && signed.order.agents > 0;
         let lawful = view.may_read(placed.topic);
         let Some(module) = self.roster.module(&signed.granted.manifest.module) else {
             // Its module is still on its way; who lives here goes on.
@@ -67,6 +87,7 @@ impl Host {
         let done = match there {
             Some((first, ..)) if !mine || lawful.is_err() => {
                 self.families.remove(name);
+                self.standing.companies.remove(name);
                 self.sleepers.stop(first).map(|()| None)
             }
             None if !mine => return None,
@@ -106,7 +127,25 @@ impl Host {
         let kind = Kind::new(granted, module).expect("they live here together");
         let here = Here::new(view, placed, first, kind);
         let old = self.families.remove(name);
-        let here = here.map(|here| here.after(old));
-        here.map(|here| self.families.insert(name.clone(), here));
+        let Some(here) = here.map(|here| here.after(old)) else {
+            return;
+        };
+        let order = &placed.signed.order;
+        let handed = self.roster.is_handed(&placed.signed.id);
+        let attest = placed.signed.granted.manifest.attest;
+        let share = Share {
+            me: self.me,
+            hosts: order.company(handed),
+            agree: attest.map_or(0, |attest| attest.agree.into()),
+            steps: self.sleepers.taken(here.first).unwrap_or(0),
+            is_handed: order.leaving.is_some_and(|node| node != self.me) && !handed,
+        };
+        if self.standing.joins(name, &share) {
+            // It is this node's alone now: what may not have been done is.
+            let owed = self.sleepers.owed().into_iter();
+            let owed = owed.filter(|owed| here.has(owed.agent));
+            self.owed.extend(owed.map(|owed| (owed, true)));
+        }
+        self.families.insert(name.clone(), here);
     }
 }
