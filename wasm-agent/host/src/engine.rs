@@ -1,7 +1,7 @@
 //! Engines: what runs a module.
 //!
 //! Three of them, of three makers: [`jit`] compiles (wasmtime), [`interpreter`] reads (wasmi), and
-//! [`kernel`] is our own for small devices. All know the guest's memory and nothing else of the host: all
+//! [`kernel`] is our own for small devices ([`tiered`] is two of them, one after the other). All know the guest's memory and nothing else of the host: all
 //! calls go to one [`Desk`], so what a guest may do is written once. A wake is a fresh instance; nothing of
 //! one is left for the next but the state.
 //!
@@ -13,6 +13,7 @@
 pub mod interpreter;
 pub mod jit;
 pub mod kernel;
+pub mod tiered;
 
 use crate::abi::STATE_MAX;
 use crate::desk::Desk;

@@ -17,6 +17,7 @@ pub mod desk;
 pub mod engine;
 pub mod journal;
 pub mod kind;
+pub mod lane;
 pub mod ledger;
 pub mod manifest;
 pub mod profile;

@@ -110,12 +110,26 @@ impl Agent {
         wakeup: Wakeup,
         world: Box<dyn World>,
     ) -> Result<Step, Failed> {
+        self.wake_within(FUEL_MAX, (seq, before, wakeup), world)
+    }
+
+    /// The same with no more than so much fuel, if its manifest gives more.
+    ///
+    /// # Errors
+    /// Why it came to nothing. If the reason is [`Trap::OutOfFuel`] and [`Agent::fuel`] is more, it may be
+    /// woken again to the same with more.
+    pub fn wake_within(
+        &self,
+        fuel: u64,
+        (seq, before, wakeup): (u64, Vec<u8>, Wakeup),
+        world: Box<dyn World>,
+    ) -> Result<Step, Failed> {
         let not_after = self.manifest.not_after;
         if not_after < wakeup.stamp {
             return Err(Failed::Expired { not_after });
         }
         let desk = Desk::new(self.manifest.clone(), (&self.id, seq), &wakeup, world);
-        let (input, fuel) = (wakeup.to_bytes(), self.manifest.budget.fuel.min(FUEL_MAX));
+        let (input, fuel) = (wakeup.to_bytes(), self.fuel().min(fuel));
         let (desk, ran) = self.loaded.run(&before, &input, fuel, desk);
         let ran = ran?;
         if ran.code < 0 {
@@ -140,6 +154,11 @@ impl Agent {
     pub fn again(&self, step: &Step) -> Result<Step, Failed> {
         let world = Box::new(Replay(step.answers.clone().into()));
         self.wake(step.seq, step.before.clone(), step.wakeup.clone(), world)
+    }
+
+    /// The fuel that it has for one wake.
+    pub fn fuel(&self) -> u64 {
+        self.manifest.budget.fuel.min(FUEL_MAX)
     }
 
     /// Takes a step again, with the answers it had, and holds it against what it came to.
