@@ -13,6 +13,8 @@ use aquifer_wasm::desk::Quiet;
 use aquifer_wasm::engine::Engine;
 use aquifer_wasm::engine::interpreter::Interpreter;
 use aquifer_wasm::engine::jit::Jit;
+use aquifer_wasm::kind::Kind;
+use aquifer_wasm::ledger::{Checker, Entry, LEDGER_MIN, Ledger};
 use aquifer_wasm::manifest::{Budget, Granted, Manifest, Rate};
 use aquifer_wasm::profile::Profile;
 use aquifer_wasm::receipt::{Batch, Receipt};
@@ -74,6 +76,8 @@ fn main() {
         println!("  run again                {:>8.0}", repeats(&agent));
     }
     let granted = Granted::sign(&Keys::from_secret(&[1; 32]), manifest);
+    let kind = Kind::new(granted.clone(), module.clone()).expect("its own module");
+    audited(&Arc::new(kind), &jit, &interpreter);
     sleeping(granted.as_bytes(), &module, agents, &jit);
 }
 
@@ -128,6 +132,84 @@ fn wakes(agent: &Agent, receipts: bool) -> f64 {
                 std::hint::black_box(Batch::sign(&keys, &batch));
                 batch.clear();
             }
+        }
+    })
+}
+
+/// What it costs to keep steps for others, and to take one in twenty of others' steps again.
+fn audited(kind: &Arc<Kind>, engine: &dyn Engine, auditor: &dyn Engine) {
+    let profile = Profile::of(kind.module()).expect("an agent");
+    let agent = Agent {
+        id: [1; 32],
+        manifest: Arc::new(kind.granted().manifest.clone()),
+        loaded: engine.load(kind.module(), &profile).expect("loads"),
+    };
+    // Each kind of run comes three times in turn, so that what else the machine does falls on all alike.
+    let runs = [
+        ("wakes alone", false, 0),
+        ("with receipts and ledger", true, 0),
+        ("and 5 % taken again on the other engine", true, 51),
+        ("and 5 % checked whole, signatures too", true, 52),
+    ];
+    let mut rates = runs.map(|_| 0.0);
+    for _ in 0..3 {
+        for (rate, (_, keeps, audits)) in rates.iter_mut().zip(runs) {
+            *rate += keeping(kind, &agent, keeps, audits, auditor) / 3.0;
+        }
+    }
+    println!(
+        "\nthousands of wakes a second on one core, {}",
+        engine.name()
+    );
+    for (rate, (what, ..)) in rates.iter().zip(runs) {
+        println!(
+            "  {what:<40} {rate:>8.0}, {:.3} of the first",
+            rate / rates[0]
+        );
+    }
+}
+
+/// Wakes by batches; of each, so many steps are checked: only taken again, or with their signatures if 52.
+fn keeping(
+    kind: &Arc<Kind>,
+    agent: &Agent,
+    keeps: bool,
+    audits: usize,
+    auditor: &dyn Engine,
+) -> f64 {
+    let folder = tempfile::tempdir().expect("a folder");
+    let keys = Keys::from_secret(&[9; 32]);
+    let mut ledger = Ledger::open(folder.path(), keys, LEDGER_MIN).expect("room");
+    let profile = Profile::of(kind.module()).expect("an agent");
+    let again = Agent {
+        loaded: auditor.load(kind.module(), &profile).expect("loads"),
+        ..agent.clone()
+    };
+    let mut checker = Checker::new(auditor);
+    // Entries as another node might send them.
+    let steps: Vec<_> = (0..1_024).map(|n| (kind.clone(), wake(agent, n))).collect();
+    ledger.append(&steps).expect("room");
+    ledger.sync().expect("room");
+    let entries = ledger.last(1_024, &|_| true).expect("it reads");
+    let entries: Vec<Vec<u8>> = entries.iter().map(|entry| entry.to_bytes()).collect();
+    let mut batch = Vec::with_capacity(1_024);
+    rate(204_800, |number| {
+        batch.push((kind.clone(), wake(agent, number)));
+        if batch.len() == 1_024 {
+            if keeps {
+                ledger.append(&batch).expect("room");
+                ledger.sync().expect("room");
+            }
+            match audits {
+                52 => entries.iter().step_by(20).for_each(|bytes| {
+                    let entry = Entry::read(bytes).expect("an entry");
+                    checker.check(&entry).expect("the same");
+                }),
+                _ => batch.iter().take(audits).for_each(|(_, step)| {
+                    again.repeat(step).expect("the same");
+                }),
+            }
+            batch.clear();
         }
     })
 }

@@ -160,7 +160,10 @@ pub struct Desk {
     world: Box<dyn World>,
     cause: Cause,
     stamp: u64,
-    chance: blake3::OutputReader,
+    agent: [u8; 32],
+    seq: u64,
+    /// What was drawn from, if the guest has drawn.
+    chance: Option<blake3::OutputReader>,
     /// What is left of its calls,
     calls: u32,
     /// of the bytes that it may put out,
@@ -187,10 +190,6 @@ impl Desk {
         wakeup: &Wakeup,
         world: Box<dyn World>,
     ) -> Self {
-        let mut chance = blake3::Hasher::new_derive_key("aquifer agent random 1");
-        chance.update(agent);
-        chance.update(&manifest.module);
-        chance.update(&seq.to_be_bytes());
         Self {
             calls: manifest.budget.calls.min(CALLS_MAX),
             bytes: manifest.budget.bytes.min(BYTES_MAX),
@@ -199,7 +198,9 @@ impl Desk {
             world,
             cause: wakeup.cause,
             stamp: wakeup.stamp,
-            chance: chance.finalize_xof(),
+            agent: *agent,
+            seq,
+            chance: None,
             effects: Vec::new(),
             answers: Vec::new(),
         }
@@ -307,7 +308,7 @@ impl Desk {
             }
             Import::Random => {
                 let out = place(memory, a, b)?;
-                self.chance.fill(out);
+                self.chance().fill(out);
                 Ok(b)
             }
             Import::WakeAfter => {
@@ -333,6 +334,17 @@ impl Desk {
             }
             Import::Now => Ok(0),
         }
+    }
+
+    /// What the guest draws from: it follows from whose wake this is.
+    fn chance(&mut self) -> &mut blake3::OutputReader {
+        self.chance.get_or_insert_with(|| {
+            let mut chance = blake3::Hasher::new_derive_key("aquifer agent random 1");
+            chance.update(&self.agent);
+            chance.update(&self.manifest.module);
+            chance.update(&self.seq.to_be_bytes());
+            chance.finalize_xof()
+        })
     }
 
     /// The guest wants something done: it will be, if the wake ends well.

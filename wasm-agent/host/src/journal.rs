@@ -164,10 +164,13 @@ impl Journal {
             "a payload of {} bytes",
             payload.len()
         );
-        self.chain = chained(&self.chain, payload);
         self.gathered.extend((payload.len() as u32).to_le_bytes());
+        // What is hashed lies in one piece where the frame will be: then the hash takes the first part's place.
+        let at = self.gathered.len();
         self.gathered.extend(self.chain);
         self.gathered.extend(payload);
+        self.chain = chain(&self.gathered[at..]);
+        self.gathered[at..at + self.chain.len()].copy_from_slice(&self.chain);
     }
 
     /// Whether so much is gathered that it should be made durable.
@@ -252,14 +255,13 @@ fn frame<'b>(bytes: &'b [u8], before: &[u8; 8]) -> Option<(&'b [u8], [u8; 8])> {
     let len = u32::from_le_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
     let hash: [u8; 8] = bytes.get(4..HEAD)?.try_into().ok()?;
     let payload = bytes.get(HEAD..HEAD.checked_add(len)?)?;
-    (len <= PAYLOAD_MAX && chained(before, payload) == hash).then_some((payload, hash))
+    let chained = || chain(&[&before[..], payload].concat());
+    (len <= PAYLOAD_MAX && chained() == hash).then_some((payload, hash))
 }
 
-fn chained(before: &[u8; 8], payload: &[u8]) -> [u8; 8] {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(before);
-    hasher.update(payload);
-    let hash = hasher.finalize();
+/// The hash of a frame: of the one before and of its payload, in one piece.
+fn chain(bytes: &[u8]) -> [u8; 8] {
+    let hash = blake3::hash(bytes);
     *hash.as_bytes().first_chunk().expect("a hash has 32 bytes")
 }
 

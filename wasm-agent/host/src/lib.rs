@@ -7,8 +7,8 @@
 //! whoever runs the step again, on another engine.
 //!
 //! Six files in the order to read them: [`abi`], [`profile`], [`manifest`], [`desk`], [`engine`],
-//! [`wake`]; then [`sleepers`] over a [`journal`], and the [`ledger`] of [`receipt`]s. What it all costs, a
-//! [`trial`] says.
+//! [`wake`]; then [`sleepers`] over a [`journal`], and the [`ledger`] of [`receipt`]s of agents of some
+//! [`kind`]. Wakes that take long have a [`lane`] of their own. What it all costs, a [`trial`] says.
 //!
 //! Not here: which inputs there are, and who does what steps say is to be done (the node).
 

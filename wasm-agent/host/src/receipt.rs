@@ -8,7 +8,7 @@
 //! Not here: how a step is run again (`wake`).
 
 use crate::abi::ABI;
-use crate::desk::{Answer, Effect};
+use crate::desk::Answer;
 use crate::wake::Step;
 use aquifer_protocol::identity::{Keys, Signature, digest, verify};
 
@@ -44,16 +44,17 @@ pub struct Receipt {
 impl Receipt {
     /// The receipt of a step of an agent of `kind` ([`Kind::hash`](crate::kind::Kind::hash)).
     pub fn of(step: &Step, kind: [u8; 32]) -> Self {
-        let of = |what: &str, bytes: &[u8]| digest(what, &[bytes]);
+        let mut hashing = Hashing(Vec::with_capacity(512));
+        let state = "aquifer/agent-state/1";
         Self {
             kind,
             agent: step.agent,
             seq: step.seq,
-            input: of("aquifer/agent-input/1", &step.wakeup.to_bytes()),
-            before: of("aquifer/agent-state/1", &step.before),
-            answers: of("aquifer/agent-answers/1", &answers(&step.answers)),
-            effects: of("aquifer/agent-effects/1", &effects(&step.effects)),
-            after: of("aquifer/agent-state/1", &step.after),
+            input: hashing.of("aquifer/agent-input/1", |to| encoded(&step.wakeup, to)),
+            before: hashing.of(state, |to| to.extend(&step.before)),
+            answers: hashing.of("aquifer/agent-answers/1", |to| answers(&step.answers, to)),
+            effects: hashing.of("aquifer/agent-effects/1", |to| encoded(&step.effects, to)),
+            after: hashing.of(state, |to| to.extend(&step.after)),
             code: step.code,
         }
     }
@@ -77,42 +78,54 @@ impl Receipt {
 
     /// Its hash: a leaf of the tree.
     pub fn hash(&self) -> [u8; 32] {
-        let numbers = [
-            &ABI.to_be_bytes()[..],
-            &self.seq.to_be_bytes(),
-            &self.code.to_be_bytes(),
-        ]
-        .concat();
-        let hashes = [
-            &self.kind[..],
-            &self.agent,
-            &self.input,
-            &self.before,
-            &self.answers,
-            &self.effects,
-            &self.after,
-        ];
-        digest(DOMAIN, &[&numbers, &hashes.concat()])
+        Hashing(Vec::with_capacity(512)).of(DOMAIN, |to| {
+            to.extend(ABI.to_be_bytes());
+            to.extend(self.seq.to_be_bytes());
+            to.extend(self.code.to_be_bytes());
+            for hash in [
+                &self.kind,
+                &self.agent,
+                &self.input,
+                &self.before,
+                &self.answers,
+                &self.effects,
+                &self.after,
+            ] {
+                to.extend(hash);
+            }
+        })
+    }
+}
+
+/// [`digest`] of what is put together in one buffer: for so few bytes, a hasher that takes parts costs more
+/// than the hash.
+struct Hashing(Vec<u8>);
+
+impl Hashing {
+    fn of(&mut self, domain: &str, writes: impl FnOnce(&mut Vec<u8>)) -> [u8; 32] {
+        self.0.clear();
+        self.0.extend(domain.as_bytes());
+        self.0.push(0);
+        writes(&mut self.0);
+        *blake3::hash(&self.0).as_bytes()
     }
 }
 
 /// What the world answered, as one string of bytes: each its code or 0, its length and itself.
-fn answers(answers: &[Answer]) -> Vec<u8> {
-    let mut all = Vec::new();
+fn answers(answers: &[Answer], to: &mut Vec<u8>) {
     for answer in answers {
         let (code, bytes): (i32, &[u8]) = match answer {
             Ok(bytes) => (0, bytes),
             Err(code) => (*code as i32, &[]),
         };
-        all.extend(code.to_be_bytes());
-        all.extend((bytes.len() as u64).to_be_bytes());
-        all.extend(bytes);
+        to.extend(code.to_be_bytes());
+        to.extend((bytes.len() as u64).to_be_bytes());
+        to.extend(bytes);
     }
-    all
 }
 
-fn effects(effects: &[Effect]) -> Vec<u8> {
-    minicbor::to_vec(effects).expect("a vector takes any encoding")
+fn encoded(value: &impl minicbor::Encode<()>, to: &mut Vec<u8>) {
+    minicbor::encode(value, to).expect("a vector takes any encoding");
 }
 
 /// Receipts under one signature.
@@ -233,11 +246,16 @@ impl Proof {
 }
 
 fn leaf(receipt: [u8; 32]) -> [u8; 32] {
-    *blake3::hash(&[&[0][..], &receipt].concat()).as_bytes()
+    let mut bytes = [0; 33];
+    bytes[1..].copy_from_slice(&receipt);
+    *blake3::hash(&bytes).as_bytes()
 }
 
 fn inner(left: &[u8; 32], right: &[u8; 32]) -> [u8; 32] {
-    *blake3::hash(&[&[1][..], left, right].concat()).as_bytes()
+    let mut bytes = [1; 65];
+    bytes[1..33].copy_from_slice(left);
+    bytes[33..].copy_from_slice(right);
+    *blake3::hash(&bytes).as_bytes()
 }
 
 fn signed(root: &[u8; 32], count: usize) -> [u8; 32] {
@@ -260,6 +278,50 @@ mod tests {
             after: [7; 32],
             code: 0,
         }
+    }
+
+    /// The hash of a receipt is written down: it must not change when it is made in another way.
+    #[test]
+    fn a_receipt_has_the_hash_that_it_always_had() {
+        let numbers = [&1_i32.to_be_bytes()[..], &9_u64.to_be_bytes(), &[0; 4]].concat();
+        let hashes: Vec<u8> = [1, 2, 3, 4, 5, 6, 7]
+            .iter()
+            .flat_map(|n| [*n; 32])
+            .collect();
+        let hash = digest("aquifer/agent-receipt/1", &[&numbers, &hashes]);
+        assert_eq!(hash, receipt(9).hash());
+        let wakeup = crate::abi::Wakeup {
+            cause: crate::abi::Cause::Timer,
+            from: None,
+            topic: "a".into(),
+            stamp: 5,
+            body: vec![1],
+        };
+        let step = Step {
+            agent: [2; 32],
+            seq: 9,
+            before: vec![4],
+            answers: vec![Ok(vec![8]), Err(crate::abi::Code::Bad)],
+            effects: vec![crate::desk::Effect::Wake { after: 3 }],
+            after: vec![],
+            code: 6,
+            wakeup,
+        };
+        let of = |what: &str, bytes: &[u8]| digest(what, &[bytes]);
+        let answers = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 8, 255, 255, 255, 254];
+        let answers = [&answers[..], &[0; 8]].concat();
+        let by_hand = Receipt {
+            kind: [1; 32],
+            agent: [2; 32],
+            seq: 9,
+            input: of("aquifer/agent-input/1", &step.wakeup.to_bytes()),
+            before: of("aquifer/agent-state/1", &[4]),
+            answers: of("aquifer/agent-answers/1", &answers),
+            effects: of("aquifer/agent-effects/1", &[0x81, 0x82, 5, 0x81, 3]),
+            after: of("aquifer/agent-state/1", &[]),
+            code: 6,
+        };
+        assert_eq!(by_hand, Receipt::of(&step, [1; 32]));
     }
 
     #[test]

@@ -10,6 +10,7 @@
 use crate::abi::{Cause, Imports, Wakeup};
 use crate::desk::{Desk, Quiet};
 use crate::engine::Engine;
+use crate::kind::Kind;
 use crate::manifest::{Budget, Granted, Manifest, Rate};
 use crate::profile::Profile;
 use crate::receipt::{BATCH_MAX, Batch, Receipt};
@@ -85,7 +86,7 @@ pub fn run(
     let first = sleepers.host((granted.as_bytes(), module), plan.agents, 0, engine)?;
     let mut trial = Trial {
         sleepers,
-        module: profile.hash,
+        kind: Kind::new(granted, module.to_vec())?.hash(),
         keys: Keys::from_secret(&[2; 32]),
         receipts: Vec::new(),
         number: 0,
@@ -118,7 +119,7 @@ pub fn run(
 
 struct Trial {
     sleepers: Sleepers,
-    module: [u8; 32],
+    kind: [u8; 32],
     keys: Keys,
     receipts: Vec<Receipt>,
     number: u32,
@@ -134,7 +135,7 @@ impl Trial {
         self.sleepers.deliver(agent, id, wakeup(self.number))?;
         let woken = self.sleepers.wake(|_| Box::new(Quiet));
         if let Some(Ok(step)) = woken.map(|woken| woken.outcome) {
-            self.receipts.push(Receipt::of(&step, self.module));
+            self.receipts.push(Receipt::of(&step, self.kind));
         }
         let due = alone || self.receipts.len() == BATCH_MAX;
         if due {

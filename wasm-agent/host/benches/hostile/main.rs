@@ -1,10 +1,13 @@
 //! What hostile guests can do to their neighbours.
 //!
 //! Ten thousand honest agents wake at a steady rate on one thread, over a journal on disk, as a node has
-//! them. Beside them is one that a stranger brought. A second with it and a second without it take turns,
-//! so that whatever else this machine does falls on both. For each: how it ended; how long past its
-//! budget it was stopped, that is, how much longer its longest wake took than an honest loop of as much
-//! fuel; and of 99 of 100 honest inputs, how much later they were durable than in the seconds without it.
+//! them. Beside them is one that a stranger brought. Half a second with it and half a second without it
+//! take turns, so that whatever else this machine does falls on both. For each: how it ended; how long
+//! past its budget it was stopped, that is, how much longer its longest wake took than an honest loop of
+//! as much fuel; and of 99 of 100 honest inputs, how much later they were durable than without it.
+//!
+//! That is tried with all on one thread, and with what shields honest agents: a lane for wakes that take
+//! long, and an interpreter until the compiler is ready.
 //!
 //! `cargo bench -p aquifer-wasm --bench hostile [-- SECONDS [NAME...]]`, 6 seconds for each if not said.
 
@@ -12,46 +15,63 @@ mod guests;
 
 use aquifer_wasm::abi::{Cause, FUEL_MAX, Wakeup};
 use aquifer_wasm::desk::Quiet;
-use aquifer_wasm::engine::Engine;
 use aquifer_wasm::engine::interpreter::Interpreter;
 use aquifer_wasm::engine::jit::Jit;
+use aquifer_wasm::engine::tiered::Tiered;
+use aquifer_wasm::engine::{Engine, Trap};
+use aquifer_wasm::kind::Kind;
+use aquifer_wasm::lane::{Lane, Long, QUICK};
+use aquifer_wasm::profile::Profile;
 use aquifer_wasm::sleepers::{HostFailure, Sleepers};
+use aquifer_wasm::wake::{Agent, Failed, Step};
 use guests::Guest;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const SENSOR: &[u8] = include_bytes!("../../../guest/modules/sensor.wasm");
 const HONEST: u32 = 10_000;
 /// Between honest inputs.
 const APART: Duration = Duration::from_micros(500);
-/// Between inputs of the hostile one, and between attempts to load one that is not taken.
+/// Between inputs of the hostile one, and between attempts to load one that only wants that.
 const BLOWS: Duration = Duration::from_millis(100);
+/// Half a second with it, half a second without it.
+const TURN: Duration = Duration::from_millis(500);
 
 fn main() {
-    let args: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|arg| arg != "--bench")
-        .collect();
-    let seconds = args.iter().find_map(|arg| arg.parse().ok()).unwrap_or(6);
-    let named: Vec<&String> = args
-        .iter()
-        .filter(|arg| arg.parse::<u32>().is_err())
-        .collect();
-    let jit = Jit::new().expect("room for a pool");
-    for engine in [&jit as &dyn Engine, &Interpreter::new()] {
-        let allowed = honest_loop(engine);
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let seconds: u32 = args.iter().find_map(|arg| arg.parse().ok()).unwrap_or(6);
+    let is_name = |arg: &&String| arg.parse::<u32>().is_err() && *arg != "--bench";
+    let named: Vec<&String> = args.iter().filter(is_name).collect();
+    let is_named = |guest: &Guest| named.iter().any(|name| guest.name.contains(name.as_str()));
+    let mut guests = guests::all();
+    guests.retain(|guest| named.is_empty() || is_named(guest));
+    let jit = || Jit::new().expect("room for a pool");
+    let tiered = Tiered::new(Box::new(Interpreter::new()), Box::new(jit()));
+    let (jit, interpreter) = (jit(), Interpreter::new());
+    let tiered = tiered.expect("a thread");
+    for (how, engine, by, shields) in [
+        (
+            "all on one thread",
+            &jit as &dyn Engine,
+            &jit as &dyn Engine,
+            false,
+        ),
+        ("all on one thread", &interpreter, &interpreter, false),
+        ("a lane, compiled beside", &tiered, &jit, true),
+        ("a lane", &interpreter, &interpreter, true),
+    ] {
+        let allowed = honest_loop(by);
         println!(
-            "\n{}: an honest loop of {FUEL_MAX} units of fuel takes {:.1} ms",
+            "\n{}, {how}: an honest loop of {FUEL_MAX} units of fuel takes {:.1} ms",
             engine.name(),
             millis(allowed)
         );
         println!(
-            "{:<22} {:>9} {:>9} {:>11} {:>11} {:>7}  ends",
+            "{:<20} {:>8} {:>8} {:>10} {:>14} {:>7}  ends",
             "guest", "ms p50", "ms max", "ms past it", "p99 ms", "ratio"
         );
-        for guest in guests::all() {
-            if named.is_empty() || named.iter().any(|name| guest.name.contains(name.as_str())) {
-                Trial::new(engine).tries(&guest, allowed, seconds);
-            }
+        for guest in &guests {
+            Trial::new(engine, shields).tries(guest, allowed, seconds);
         }
     }
 }
@@ -64,50 +84,61 @@ fn millis(time: Duration) -> f64 {
 struct Trial<'a> {
     engine: &'a dyn Engine,
     sleepers: Sleepers,
+    lane: Option<Lane>,
     _folder: tempfile::TempDir,
     number: u32,
-    hostile: Option<u32>,
+    hostile: Option<Hostile>,
+    /// When what is in the lane went there.
+    entered: Instant,
     /// How long its wakes took, or the attempts to load it.
     blows: Vec<Duration>,
     ends: String,
 }
 
+/// Where the hostile one lives.
+enum Hostile {
+    /// Among the others, under this number.
+    Among(u32),
+    /// Beside them: it wakes quickly here, or in the lane.
+    Beside(Agent),
+}
+
 impl<'a> Trial<'a> {
-    fn new(engine: &'a dyn Engine) -> Self {
+    fn new(engine: &'a dyn Engine, shields: bool) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut sleepers =
-            Sleepers::open(&folder.path().join("agents"), engine).expect("a new journal");
+        let path = folder.path().join("agents");
+        let mut sleepers = Sleepers::open(&path, engine).expect("a new journal");
         let granted = guests::manifest("honest", *blake3::hash(SENSOR).as_bytes(), "honest");
         let hosted = sleepers.host((granted.as_bytes(), SENSOR), HONEST, 0, engine);
         hosted.expect("a good manifest");
         Self {
             engine,
             sleepers,
+            lane: shields.then(|| Lane::open().expect("a thread")),
             _folder: folder,
             number: 0,
             hostile: None,
+            entered: Instant::now(),
             blows: Vec::new(),
             ends: String::new(),
         }
     }
 
     fn tries(&mut self, guest: &Guest, allowed: Duration, seconds: u32) {
-        self.seconds(None, 1);
+        self.turn(None);
         let (mut with, mut without) = (Vec::new(), Vec::new());
-        for _ in 0..seconds.div_ceil(2) {
-            with.extend(self.seconds(Some(guest), 1));
-            without.extend(self.seconds(None, 1));
+        for _ in 0..seconds {
+            with.extend(self.turn(Some(guest)));
+            without.extend(self.turn(None));
         }
         self.blows.sort_unstable();
-        let (p50, max) = (
-            self.blows[self.blows.len() / 2],
-            self.blows[self.blows.len() - 1],
-        );
+        let count = self.blows.len();
+        let (p50, max) = (self.blows[count / 2], self.blows[count - 1]);
         let (with, without) = (p99(&mut with), p99(&mut without));
         // What is only loaded has no fuel.
-        let allowed = self.hostile.map_or(Duration::ZERO, |_| allowed);
+        let allowed = self.hostile.as_ref().map_or(Duration::ZERO, |_| allowed);
         println!(
-            "{:<22} {:>9.2} {:>9.2} {:>11.1} {:>5.1}/{:>5.1} {:>7.2}  {}",
+            "{:<20} {:>8.2} {:>8.2} {:>10.1} {:>6.1} /{:>6.1} {:>7.2}  {}",
             guest.name,
             millis(p50),
             millis(max),
@@ -119,17 +150,16 @@ impl<'a> Trial<'a> {
         );
     }
 
-    /// Honest agents wake for so many seconds; how long each took from when it was due.
-    fn seconds(&mut self, guest: Option<&Guest>, seconds: u64) -> Vec<Duration> {
+    /// Honest agents wake for a while; how long each took from when it was due.
+    fn turn(&mut self, guest: Option<&Guest>) -> Vec<Duration> {
         let (mut due, mut waits) = (Vec::new(), Vec::new());
         let (began, mut count, mut blows) = (Instant::now(), 0, 0);
-        while began.elapsed() < Duration::from_secs(seconds) {
+        while began.elapsed() < TURN {
             let now = began.elapsed();
             while APART * count <= now && due.len() < 1_024 {
                 due.push(APART * count);
                 count += 1;
-                let agent = self.number.wrapping_mul(0x9e37_79b1) % HONEST;
-                self.deliver(agent);
+                self.deliver(self.number.wrapping_mul(0x9e37_79b1) % HONEST);
             }
             if let Some(guest) = guest
                 && BLOWS * blows <= now
@@ -138,23 +168,13 @@ impl<'a> Trial<'a> {
                 blows += 1;
             }
             self.sleepers.tick(u64::from(self.number));
-            while let Some(woken) = {
-                let began = Instant::now();
-                let woken = self.sleepers.wake(|_| Box::new(Quiet));
-                woken.inspect(|woken| {
-                    if Some(woken.agent) == self.hostile {
-                        self.blows.push(began.elapsed());
-                        self.ends = match &woken.outcome {
-                            Ok(_) => "well".into(),
-                            Err(why) => why.to_string(),
-                        };
-                    }
-                })
-            } {
-                drop(woken);
-            }
+            while self.wakes_one() {}
             for owed in self.sleepers.sync().expect("room") {
                 self.sleepers.done(owed.agent, owed.seq);
+            }
+            let ended = self.lane.as_mut().and_then(Lane::ended);
+            if let Some(ended) = ended {
+                self.ended(self.entered.elapsed(), &ended.outcome);
             }
             let now = began.elapsed();
             waits.extend(due.drain(..).map(|due| now - due));
@@ -163,47 +183,107 @@ impl<'a> Trial<'a> {
         waits
     }
 
+    fn wakes_one(&mut self) -> bool {
+        let began = Instant::now();
+        let Some(woken) = self.sleepers.wake(|_| Box::new(Quiet)) else {
+            return false;
+        };
+        if matches!(self.hostile, Some(Hostile::Among(agent)) if agent == woken.agent) {
+            self.ended(began.elapsed(), &woken.outcome);
+        }
+        true
+    }
+
+    fn ended(&mut self, took: Duration, outcome: &Result<Step, Failed>) {
+        self.blows.push(took);
+        self.ends = match outcome {
+            Ok(_) => "well".into(),
+            Err(why) => why.to_string(),
+        };
+    }
+
     fn deliver(&mut self, agent: u32) {
         self.number += 1;
         let mut id = [0; 16];
         id[..4].copy_from_slice(&self.number.to_be_bytes());
-        let wakeup = Wakeup {
+        let wakeup = self.wakeup();
+        let taken_on = self.sleepers.deliver(agent, id, wakeup);
+        taken_on.expect("it lives here");
+    }
+
+    fn wakeup(&self) -> Wakeup {
+        Wakeup {
             cause: Cause::Message,
             from: Some([3; 32]),
             topic: String::new(),
             stamp: u64::from(self.number),
             body: minicbor::to_vec(self.number % 23).expect("a vector takes any encoding"),
-        };
-        self.sleepers
-            .deliver(agent, id, wakeup)
-            .expect("it lives here");
+        }
     }
 
     /// An input for the hostile one. It is loaded before the first; one that is not taken tries again.
     fn blow(&mut self, guest: &Guest) {
-        if let Some(agent) = self.hostile {
-            return self.deliver(agent);
-        }
-        let began = Instant::now();
-        let bytes = (&guest.manifest[..], &guest.module[..]);
-        let hosted = self.sleepers.host(bytes, 1, 0, self.engine);
-        match hosted {
-            // To be loaded is all that it wants.
-            Ok(_) if guest.name.starts_with("slow") => {
-                self.blows.push(began.elapsed());
-                self.ends = "is loaded".into();
-            }
-            Ok(agent) => self.hostile = Some(agent),
-            Err(why) => {
-                self.blows.push(began.elapsed());
-                self.ends = refusal(&why);
+        match &self.hostile {
+            Some(Hostile::Among(agent)) => self.deliver(*agent),
+            Some(Hostile::Beside(agent)) => self.tries_quickly(agent.clone()),
+            None => {
+                let began = Instant::now();
+                let hosted = self.hosts(guest);
+                let took = began.elapsed();
+                match hosted {
+                    // To be loaded is all that it wants.
+                    Ok(_) if guest.name.starts_with("slow") => {
+                        self.blows.push(took);
+                        self.ends = "is loaded".into();
+                    }
+                    Ok(hostile) => self.hostile = Some(hostile),
+                    Err(why) => {
+                        self.blows.push(took);
+                        self.ends = format!("refused: {why}");
+                    }
+                }
             }
         }
     }
-}
 
-fn refusal(why: &HostFailure) -> String {
-    format!("refused: {why}")
+    fn hosts(&mut self, guest: &Guest) -> Result<Hostile, HostFailure> {
+        let bytes = (&guest.manifest[..], &guest.module[..]);
+        if self.lane.is_none() {
+            let agent = self.sleepers.host(bytes, 1, 0, self.engine)?;
+            return Ok(Hostile::Among(agent));
+        }
+        let profile = Profile::of(&guest.module)?;
+        let kind = Kind::open(&guest.manifest, guest.module.clone(), 0)?;
+        Ok(Hostile::Beside(Agent {
+            id: [7; 32],
+            manifest: Arc::new(kind.granted().manifest.clone()),
+            loaded: self.engine.load(&guest.module, &profile)?,
+        }))
+    }
+
+    fn tries_quickly(&mut self, agent: Agent) {
+        let (began, seq) = (Instant::now(), self.number.into());
+        let input = (seq, Vec::new(), self.wakeup());
+        let outcome = agent.wake_within(QUICK, input, Box::new(Quiet));
+        if outcome != Err(Failed::Trapped(Trap::OutOfFuel { fuel: QUICK })) {
+            return self.ended(began.elapsed(), &outcome);
+        }
+        let wakeup = self.wakeup();
+        let lane = self.lane.as_mut().expect("it lives beside the others");
+        // One at a time, so that it is known how long each took.
+        if lane.inside() == 0 {
+            self.entered = Instant::now();
+            let long = Long {
+                ticket: seq,
+                agent,
+                seq,
+                before: Vec::new(),
+                wakeup,
+                world: Box::new(Quiet),
+            };
+            assert!(lane.take(long).is_ok(), "nothing is inside");
+        }
+    }
 }
 
 fn p99(waits: &mut [Duration]) -> Duration {
@@ -213,15 +293,12 @@ fn p99(waits: &mut [Duration]) -> Duration {
 
 /// How long an honest guest may take with all the fuel that there is: the slowest of some.
 fn honest_loop(engine: &dyn Engine) -> Duration {
-    let mut sleepers = Trial::new(engine);
+    let mut trial = Trial::new(engine, false);
     let guest = guests::honest();
+    trial.blow(&guest);
     for _ in 0..5 {
-        sleepers.blow(&guest);
-        sleepers.blow(&guest);
-        let began = Instant::now();
-        let woken = sleepers.sleepers.wake(|_| Box::new(Quiet));
-        assert!(woken.expect("an input").outcome.is_err());
-        sleepers.blows.push(began.elapsed());
+        trial.blow(&guest);
+        assert!(trial.wakes_one(), "an input");
     }
-    sleepers.blows.into_iter().max().expect("five")
+    trial.blows.into_iter().max().expect("five")
 }

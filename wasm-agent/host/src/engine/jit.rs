@@ -10,8 +10,8 @@ use crate::desk::{Desk, Overspent};
 use crate::profile::Profile;
 use std::sync::Arc;
 use wasmtime::{
-    Caller, Config, InstanceAllocationStrategy, InstancePre, Linker, Memory, Module, OperatorCost,
-    PoolingAllocationConfig, Store, TypedFunc,
+    Caller, Config, Extern, InstanceAllocationStrategy, InstancePre, Linker, Memory, Module,
+    ModuleExport, OperatorCost, PoolingAllocationConfig, Store, TypedFunc,
 };
 
 /// Guests that may run at once.
@@ -40,6 +40,9 @@ struct Guest {
 struct Ready {
     engine: wasmtime::Engine,
     pre: InstancePre<Guest>,
+    /// Where the memory and `handle` are among the exports: found once, and not by name at each wake.
+    memory: ModuleExport,
+    handle: ModuleExport,
     profile: Profile,
 }
 
@@ -95,8 +98,15 @@ impl Engine for Jit {
     fn load(&self, module: &[u8], profile: &Profile) -> Result<Arc<dyn Loaded>, LoadModule> {
         let module = Module::new(&self.engine, module).map_err(|why| fail(&why))?;
         let pre = self.linker.instantiate_pre(&module);
+        let export = |name| {
+            module
+                .get_export_index(name)
+                .expect("the profile asks for it")
+        };
         Ok(Arc::new(Ready {
             engine: self.engine.clone(),
+            memory: export("memory"),
+            handle: export("handle"),
             pre: pre.map_err(|why| fail(&why))?,
             profile: profile.clone(),
         }))
@@ -131,13 +141,17 @@ impl Ready {
         let stopped = |why: wasmtime::Error| stopped(&why, fuel);
         store.set_fuel(fuel).map_err(stopped)?;
         let instance = self.pre.instantiate(&mut *store).map_err(stopped)?;
-        let memory = instance.get_memory(&mut *store, "memory");
+        let memory = instance.get_module_export(&mut *store, &self.memory);
+        let memory = memory.and_then(Extern::into_memory);
         let memory = memory.expect("the profile asks for a memory");
         store.data_mut().memory = Some(memory);
         enter(&self.profile, memory.data_mut(&mut *store), state, input)?;
-        let handle: TypedFunc<(u32, u32), i32> = instance
-            .get_typed_func(&mut *store, "handle")
-            .expect("the profile asks for it");
+        let handle = instance.get_module_export(&mut *store, &self.handle);
+        let handle = handle.and_then(Extern::into_func);
+        let handle = handle.expect("the profile asks for a function");
+        let handle: TypedFunc<(u32, u32), i32> = handle
+            .typed(&*store)
+            .expect("the profile asks for its type");
         let args = (self.profile.inbox as u32, input.len() as u32);
         let code = handle.call(&mut *store, args).map_err(stopped)?;
         let state = leave(&self.profile, memory.data(&*store))?;
