@@ -1,6 +1,6 @@
 //! Engines: what runs a module.
 //!
-//! Two of them, of two makers: [`jit`] compiles (wasmtime), [`interpreter`] reads (wasmi). Both know the
+//! Two of them, of two makers: `jit` compiles (wasmtime), [`interpreter`] reads (wasmi). Both know the
 //! guest's memory and nothing else of the host: all calls go to one [`Desk`], so what a guest may do is
 //! written once. A wake is a fresh instance; nothing of one is left for the next but the state.
 //!
@@ -10,6 +10,7 @@
 //! Not here: what a wake comes to (`wake`), which modules may be loaded (`profile`).
 
 pub mod interpreter;
+#[cfg(feature = "jit")]
 pub mod jit;
 
 use crate::abi::STATE_MAX;

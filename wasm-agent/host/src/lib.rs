@@ -7,7 +7,8 @@
 //! whoever runs the step again, on another engine.
 //!
 //! Six files in the order to read them: [`abi`], [`profile`], [`manifest`], [`desk`], [`engine`],
-//! [`wake`]; then [`sleepers`] over a [`journal`], and [`receipt`]. What it all costs, a [`trial`] says.
+//! [`wake`]; then [`sleepers`] over a [`journal`], and [`receipt`]. What it all costs, a [`trial`] says. How a
+//! device at the edge tells its gateway what an agent did is in [`uplink`].
 //!
 //! Not here: which inputs there are, and who does what steps say is to be done (the node).
 
@@ -20,4 +21,5 @@ pub mod profile;
 pub mod receipt;
 pub mod sleepers;
 pub mod trial;
+pub mod uplink;
 pub mod wake;

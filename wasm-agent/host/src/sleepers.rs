@@ -104,6 +104,8 @@ pub struct Owed {
     pub id: [u8; 32],
     /// Which step: with the agent, the number by which whoever does it knows that it was done.
     pub seq: u32,
+    /// When, by the input that it woke to: in milliseconds since 1970.
+    pub stamp: u64,
     /// What.
     pub effects: Vec<Effect>,
 }

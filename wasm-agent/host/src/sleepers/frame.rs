@@ -85,6 +85,9 @@ pub(super) enum Frame {
         seq: u32,
         #[n(2)]
         effects: Vec<Effect>,
+        /// None in journals that were written before it was kept.
+        #[n(3)]
+        stamp: Option<u64>,
     },
     /// The number of the next input when the journal was written anew, and ids of some that were taken on
     /// before.

@@ -32,8 +32,8 @@ pub(super) struct Herd {
     next: u64,
     recent: Recent,
     timers: BTreeSet<(u64, u32)>,
-    /// What is to be done, by agent and step.
-    pub(super) owed: BTreeMap<(u32, u32), Vec<Effect>>,
+    /// What is to be done, by agent and step, and since when.
+    pub(super) owed: BTreeMap<(u32, u32), (u64, Vec<Effect>)>,
 }
 
 /// Agents of one manifest.
@@ -194,17 +194,19 @@ impl Herd {
         }
         let has = !outward.is_empty();
         if has {
-            self.owed.insert((agent, seq), outward);
+            self.owed.insert((agent, seq), (stamp, outward));
         }
         has
     }
 
     pub(super) fn owes(&self, (agent, seq): (u32, u32)) -> Option<Owed> {
+        let (stamp, effects) = self.owed.get(&(agent, seq))?.clone();
         Some(Owed {
             agent,
             id: self.id(agent).ok()?,
             seq,
-            effects: self.owed.get(&(agent, seq))?.clone(),
+            stamp,
+            effects,
         })
     }
 
@@ -274,9 +276,11 @@ impl Herd {
                 agent,
                 seq,
                 effects,
+                stamp,
             } => {
                 self.kind(agent)?;
-                self.owed.insert((agent, seq), effects);
+                let stamp = stamp.unwrap_or_default();
+                self.owed.insert((agent, seq), (stamp, effects));
             }
             Frame::Known { next, ids } => {
                 self.next = next;
@@ -308,11 +312,15 @@ impl Herd {
                 kept: kept.into_iter().flatten().map(pair).collect(),
             }
         });
-        let owed = self.owed.iter().map(|((agent, seq), effects)| Frame::Owed {
-            agent: *agent,
-            seq: *seq,
-            effects: effects.clone(),
-        });
+        let owed = self
+            .owed
+            .iter()
+            .map(|(place, (stamp, effects))| Frame::Owed {
+                agent: place.0,
+                seq: place.1,
+                effects: effects.clone(),
+                stamp: Some(*stamp),
+            });
         // Inputs keep their numbers; their ids are among those that are known, or forgotten.
         let inbox = self.inbox.iter().map(|(number, input)| Frame::Delivered {
             number: *number,
