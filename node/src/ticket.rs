@@ -59,10 +59,7 @@ mod tests {
     #[test]
     fn a_ticket_survives_copying_and_no_letter_less() {
         let text = ticket().to_text();
-        assert_eq!(
-            read(&format!(" {text}\n"), Time::ZERO),
-            Ok(ticket())
-        );
+        assert_eq!(read(&format!(" {text}\n"), Time::ZERO), Ok(ticket()));
         for cut in [
             &text[1..],
             &text[..text.len() - 1],
@@ -76,9 +73,6 @@ mod tests {
             );
         }
         let late = Time::from_millis(1_001);
-        assert_eq!(
-            read(&text, late).expect_err("late").code,
-            "ticket_expired"
-        );
+        assert_eq!(read(&text, late).expect_err("late").code, "ticket_expired");
     }
 }

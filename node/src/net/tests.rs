@@ -90,6 +90,7 @@ fn judge(strict: Arc<AtomicBool>, turned_away: Arc<AtomicUsize>) -> Judge {
             domains: domains.into_iter().collect(),
             // A foreigner may well be a seed, of its own region.
             seed: matches!(request, b"seed" | b"foreigner"),
+            device: false,
         }
     })
 }

@@ -264,6 +264,11 @@ pub enum OpenUplink {
     Order,
 }
 
+/// The topic on which an agent gets what is to it alone: the hive's law holds for it as for any other.
+pub fn inbox_of(agent: &[u8; 32]) -> String {
+    format!("inbox/{}", aquifer_protocol::AgentId(*agent))
+}
+
 impl OpenUplink {
     /// A stable name.
     pub fn code(self) -> &'static str {

@@ -25,6 +25,7 @@ impl Task {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Admit(event)) => self.observe_admit(event),
             SwarmEvent::Behaviour(BehaviourEvent::Ask(event)) => self.observe_call(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Edge(event)) => self.observe_device(event),
             SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) => self.observe_ping(event),
             SwarmEvent::Behaviour(BehaviourEvent::Mdns(event)) => self.observe_mdns(event),
             SwarmEvent::Behaviour(BehaviourEvent::Mesh0(event)) => self.observe_mesh(0, event),
@@ -217,7 +218,10 @@ impl Task {
             return;
         }
         let verdict = (self.verdicts.judge)(key, request);
-        if verdict.admit {
+        if verdict.admit && verdict.device {
+            entry.admit_device();
+            self.swarm.behaviour_mut().attach_device(peer);
+        } else if verdict.admit {
             let meshes = self.meshes.slots_in(&verdict.domains);
             entry.admit(verdict.domains, verdict.seed);
             self.swarm.behaviour_mut().attach(peer, &meshes);
