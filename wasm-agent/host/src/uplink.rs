@@ -25,11 +25,11 @@ const RECEIPT_DOMAIN: &str = "aquifer/edge-receipt/1";
 /// The longest word and the longest reply, in bytes.
 pub const WORD_BYTES_MAX: usize = 192 << 10;
 /// The longest parcel before it is packed, in bytes.
-pub const PARCEL_BYTES_MAX: usize = 160 << 10;
+pub const PARCEL_BYTES_MAX: usize = 168 << 10;
 /// Steps are put into a parcel until it has so many bytes.
 pub const PARCEL_BYTES_FILL: usize = 48 << 10;
 /// The longest step, in bytes: one more than fills a parcel still fits it.
-pub const STEP_BYTES_MAX: usize = 96 << 10;
+pub const STEP_BYTES_MAX: usize = 112 << 10;
 /// The most steps of a parcel.
 pub const STEPS_MAX: usize = 1_024;
 /// The most deeds of a step.
