@@ -374,6 +374,11 @@ impl Peer {
         self.ours && self.theirs && !self.device
     }
 
+    /// Whether both verdicts are yes, and it is a device at the edge.
+    pub(super) fn is_device_let_in(&self) -> bool {
+        self.ours && self.theirs && self.device
+    }
+
     /// Ends the session and takes back our verdict. True if it was up.
     pub(super) fn expel(&mut self) -> bool {
         self.ours = false;
@@ -384,7 +389,7 @@ impl Peer {
 
     /// Counts one more request; false if the peer has used up its allowance.
     pub(super) fn may_ask(&mut self, now: Instant) -> bool {
-        let known = self.is_up() || (self.ours && self.device);
+        let known = self.is_up() || self.is_device_let_in();
         if known && now.duration_since(self.window) >= REQUESTS_WINDOW {
             self.window = now;
             self.requests = 0;

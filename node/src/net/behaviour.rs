@@ -98,6 +98,11 @@ impl Behaviour {
         self.edge.attach(peer);
     }
 
+    /// Its verdict on us is yes too, and it is a device at the edge: that protocol may answer it.
+    pub(super) fn open_device(&mut self, peer: PeerId) {
+        self.edge.open(peer);
+    }
+
     /// Its verdict on us is yes too: all that it may see may speak to it.
     pub(super) fn open(&mut self, peer: PeerId) {
         self.sync.open(peer);

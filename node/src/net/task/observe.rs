@@ -221,6 +221,7 @@ impl Task {
         if verdict.admit && verdict.device {
             entry.admit_device();
             self.swarm.behaviour_mut().attach_device(peer);
+            self.settle(peer);
         } else if verdict.admit {
             let meshes = self.meshes.slots_in(&verdict.domains);
             entry.admit(verdict.domains, verdict.seed);
@@ -256,8 +257,12 @@ impl Task {
 
     /// Speaks to a peer that both verdicts admit, on every connection they cover.
     fn settle(&mut self, peer: PeerId) {
-        if !self.peers.get(&peer).is_some_and(|entry| entry.is_mutual()) {
-            return;
+        match self.peers.get(&peer) {
+            Some(entry) if entry.is_device_let_in() => {
+                return self.swarm.behaviour_mut().open_device(peer);
+            }
+            Some(entry) if entry.is_mutual() => {}
+            _ => return,
         }
         self.swarm.behaviour_mut().open(peer);
         if let Some((key, addr)) = self.peers.settle(peer, &self.streams) {
