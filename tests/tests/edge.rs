@@ -239,8 +239,8 @@ async fn a_worker_hears_its_tasks_and_nothing_that_the_law_keeps_from_it() {
     node.creates("tasks", &["eu", "us"]).await;
     node.creates("tasks/private", &["eu"]).await;
     node.creates("results", &["eu", "us"]).await;
-    // `[h'0N', [30, 10, 20]]`
-    let task = |number: u8| format!("8241{number:02x}83181e0a14");
+    // `[h'0N', h'83181e0a14']`: a name, and `[30, 10, 20]` in bytes.
+    let task = |number: u8| format!("8241{number:02x}4583181e0a14");
     let says = async |topic: &str, number: u8| {
         let asked = Remember {
             text: format!("task {number}"),

@@ -26,8 +26,8 @@ use aquifer_protocol::{
     Reply as Replied, Subject, TopicName, decide,
 };
 use aquifer_wasm::uplink::{
-    Deed, Parcel, REASON_BYTES_MAX, REFUSALS_MAX, Receipt, Refusal, Reply, Step, WORD_BYTES_MAX,
-    Word,
+    Deed, Parcel, REASON_BYTES_MAX, REFUSALS_MAX, Receipt, Refusal, Reply, Step, UNKNOWN_AGENT,
+    WORD_BYTES_MAX, Word, agent_of,
 };
 use ledger::Ledger;
 use std::sync::Arc;
@@ -116,7 +116,11 @@ impl Gateway {
             return Reply::Refused("unknown_member".to_owned(), why.to_owned());
         };
         let reply = match word {
-            Word::Up { chain, parcel } => match self.takes(&device, &chain, &parcel).await {
+            Word::Up {
+                chain,
+                parcel,
+                manifest,
+            } => match self.takes(&device, &chain, &parcel, &manifest).await {
                 Ok(receipt) => Reply::Taken(receipt.seal(&self.keys).into()),
                 Err(Untaken::Refused(code, why)) => Reply::Refused(code.to_owned(), why),
                 Err(Untaken::Later(why)) => Reply::Later(why),
@@ -137,6 +141,7 @@ impl Gateway {
         bearer: &Member,
         chain: &[u8],
         parcel: &[u8],
+        manifest: &[u8],
     ) -> Result<Receipt, Untaken> {
         let device = self.maker(bearer, chain)?;
         let parcel = Parcel::open(parcel, &device.node().0)
@@ -152,6 +157,10 @@ impl Gateway {
         }
         // One parcel of an agent at a time, whoever brings it.
         let mut page = self.ledger.open(&parcel.agent).await.map_err(later)?;
+        if page.is_new() && agent_of(manifest) != parcel.agent {
+            let why = "this gateway does not know the agent yet: show its manifest";
+            return Err(Untaken::Refused(UNKNOWN_AGENT, why.to_owned()));
+        }
         if !page.is_of(&device.node()) {
             let why = "this agent lives on another device: give each device a manifest of its own";
             return Err(Untaken::Refused("not_yours", why.to_owned()));

@@ -2,7 +2,7 @@
 //! `/aquifer/edge/1`: one word of a device at the edge, one reply.
 //!
 //! One request and one response per stream, each a 4-byte big-endian length and that many bytes: at
-//! most 16 KiB asked and 256 KiB answered, and at the edge 192 KiB each. The bytes are opaque here. A call out waits at most as long
+//! most 16 KiB asked and 256 KiB answered, and at the edge 208 KiB each. The bytes are opaque here. A call out waits at most as long
 //! as its asker gave it; a call in goes to the node through a bounded channel of its own, past the
 //! driver, because answering is reading. Whoever is overloaded says so at once: an answer of no bytes.
 //!
@@ -34,7 +34,7 @@ pub(super) const ASK_PROTOCOL: StreamProtocol = StreamProtocol::new("/aquifer/as
 const EDGE_PROTOCOL: StreamProtocol = StreamProtocol::new("/aquifer/edge/1");
 
 /// Longest word of a device and longest reply to it, bytes.
-pub const EDGE_BYTES_MAX: usize = 192 * 1024;
+pub const EDGE_BYTES_MAX: usize = 208 * 1024;
 
 /// How long a word may take, from its first byte to the end of its reply: some links are slow.
 const EDGE_TIMEOUT: Duration = Duration::from_secs(60);

@@ -148,6 +148,7 @@ mod tests {
         Word::Up {
             chain: member(&keys(1), of, region).chain().to_vec().into(),
             parcel: vec![1, 2, 3].into(),
+            manifest: vec![].into(),
         }
     }
 

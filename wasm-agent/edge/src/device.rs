@@ -50,8 +50,10 @@ const GUEST: u32 = 0;
 /// A guest and its queue.
 pub struct Device {
     sleepers: Sleepers,
-    /// What it may do.
+    /// What it may do,
     pub manifest: Manifest,
+    /// and as that was signed.
+    pub granted: Vec<u8>,
     /// Its key.
     pub agent: [u8; 32],
     queue: VecDeque<Queued>,
@@ -143,7 +145,7 @@ impl Device {
             hosted.map_err(failed)?;
             sleepers.sync().map_err(failed)?;
         }
-        Self::with(sleepers, granted.manifest)
+        Self::with(sleepers, granted.manifest, bytes)
     }
 
     /// The guest of a home as its journal has it, from a copy: the home may be in use.
@@ -168,15 +170,17 @@ impl Device {
         if sleepers.count() == 0 {
             return Err(nobody());
         }
-        Self::with(sleepers, manifest_of(&bytes)?)
+        let manifest = manifest_of(&bytes)?;
+        Self::with(sleepers, manifest, bytes)
     }
 
-    fn with(sleepers: Sleepers, manifest: Manifest) -> Result<Self, Problem> {
+    fn with(sleepers: Sleepers, manifest: Manifest, granted: Vec<u8>) -> Result<Self, Problem> {
         let mut device = Self {
             agent: sleepers.id(GUEST).map_err(failed)?,
             rewritten: sleepers.journal_bytes(),
             sleepers,
             manifest,
+            granted,
             queue: VecDeque::new(),
             queue_bytes: 0,
         };
@@ -197,12 +201,15 @@ impl Device {
         })
     }
 
-    /// Wakes the guest for everything that is due at `now`, and makes all of it durable.
+    /// Wakes the guest for everything that is due at `now`, and makes all of it durable. Timers wait while
+    /// the queue has no room.
     ///
     /// # Errors
     /// `journal_failed`: what was not durable before is not.
     pub fn lives(&mut self, now: u64) -> Result<Lived, Problem> {
-        self.sleepers.tick(now);
+        if self.has_room() {
+            self.sleepers.tick(now);
+        }
         let mut lived = Lived::default();
         while let Some(woken) = self.sleepers.wake(|_| Box::new(Offline)) {
             match woken.outcome {
@@ -335,3 +342,6 @@ fn other_agent() -> Problem {
         "give this one a home of its own with --home, or run the same module with the same grants";
     Problem::new("other_agent", 2, message, hint)
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,6 +34,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use voice::Voice;
 
+/// Inputs that may wait for another minute, by the agent's rate, before no more are taken.
+const WAITING_MAX: usize = 1_024;
 /// How often timers are looked at, in milliseconds.
 const BEAT_MS: u64 = 1_000;
 /// How often the way down is asked for while the radio is up, in milliseconds.
@@ -90,7 +92,7 @@ struct Run {
     period: Option<u64>,
     down_at: u64,
     kept_at: u64,
-    /// The state holds something that must not wait for the next time it is kept.
+    /// When the time was last counted.
     looked_at: u64,
     refused_before: u64,
 }
@@ -181,7 +183,7 @@ impl Run {
             if drain && lines.is_none() && self.is_empty() {
                 return self.drained();
             }
-            let room = self.device.has_room() && self.device.waiting() < input_room();
+            let room = self.has_room();
             let sleep = Duration::from_millis(self.rest(now));
             tokio::select! {
                 line = next_line(&mut lines), if room => match line {
@@ -220,7 +222,7 @@ impl Run {
 
     /// Timers, and whatever waited for another minute.
     fn wakes(&mut self, now: u64) -> Result<(), Problem> {
-        if let Some(every) = self.every_ms {
+        if let Some(every) = self.every_ms.filter(|_| self.has_room()) {
             let period = now / every;
             // Known by its period, so a device that restarts does not wake twice in one.
             if self.period.replace(period) != Some(period) {
@@ -261,6 +263,11 @@ impl Run {
         }
     }
 
+    /// Whether more inputs may be taken.
+    fn has_room(&self) -> bool {
+        self.device.has_room() && self.device.waiting() < WAITING_MAX
+    }
+
     fn is_empty(&self) -> bool {
         self.device.queue().len() == 0 && self.device.waiting() == 0 && self.exchange.is_none()
     }
@@ -289,11 +296,6 @@ impl Run {
         self.kept_at = clock::now_ms();
         self.state.keep(&self.home)
     }
-}
-
-/// Inputs that may wait for another minute before no more are read.
-fn input_room() -> usize {
-    1_024
 }
 
 async fn next_line(lines: &mut Option<mpsc::Receiver<Line>>) -> Option<Line> {

@@ -76,6 +76,9 @@ pub struct State {
     /// Parcels of its own that others handed over.
     #[n(18)]
     pub carried_by_others: u64,
+    /// The gateway knows the agent: its manifest need not go along.
+    #[n(19)]
+    pub introduced: bool,
 }
 
 impl State {

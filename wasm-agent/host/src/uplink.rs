@@ -14,7 +14,8 @@ mod sealed;
 #[cfg(test)]
 mod tests;
 
-use aquifer_protocol::identity::Keys;
+use crate::manifest::MANIFEST_MAX;
+use aquifer_protocol::identity::{Keys, digest};
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use sealed::{Signed, canonical, encoded};
@@ -23,7 +24,7 @@ const PARCEL_DOMAIN: &str = "aquifer/edge-parcel/1";
 const RECEIPT_DOMAIN: &str = "aquifer/edge-receipt/1";
 
 /// The longest word and the longest reply, in bytes.
-pub const WORD_BYTES_MAX: usize = 192 << 10;
+pub const WORD_BYTES_MAX: usize = 208 << 10;
 /// The longest parcel before it is packed, in bytes.
 pub const PARCEL_BYTES_MAX: usize = 168 << 10;
 /// Steps are put into a parcel until it has so many bytes.
@@ -44,13 +45,16 @@ pub const ITEMS_MAX: usize = 64;
 pub const ITEMS_BYTES_FILL: usize = 64 << 10;
 /// The longest bookmark, in bytes.
 pub const BOOKMARK_BYTES_MAX: usize = 48 << 10;
+/// The code of a refusal that asks for the agent's manifest.
+pub const UNKNOWN_AGENT: &str = "unknown_agent";
 /// The most topics that an agent may follow.
 pub const FOLLOWS_MAX: usize = 64;
 
 const _: () = assert!(PARCEL_BYTES_FILL + STEP_BYTES_MAX + 1_024 <= PARCEL_BYTES_MAX);
 const _: () = assert!(
-    PARCEL_BYTES_MAX + aquifer_protocol::limits::CHAIN_BYTES_MAX + 1_024 <= WORD_BYTES_MAX,
-    "a parcel that does not shrink, and the chain of who made it, fit a word"
+    PARCEL_BYTES_MAX + aquifer_protocol::limits::CHAIN_BYTES_MAX + MANIFEST_MAX + 1_024
+        <= WORD_BYTES_MAX,
+    "a parcel that does not shrink, the chain of who made it and a manifest fit a word"
 );
 const _: () = assert!(
     ITEMS_BYTES_FILL + aquifer_protocol::limits::BODY_BYTES_MAX + BOOKMARK_BYTES_MAX + 1_024
@@ -71,6 +75,9 @@ pub enum Word {
         /// A [`Parcel`], packed and signed.
         #[n(1)]
         parcel: ByteVec,
+        /// The agent's manifest, as it was signed, until the gateway knows the agent; then nothing.
+        #[n(2)]
+        manifest: ByteVec,
     },
     /// What is there for this agent?
     #[n(1)]
@@ -262,6 +269,12 @@ pub enum OpenUplink {
     /// Steps or deeds out of order, none, or too many.
     #[error("its steps are none, too many or out of order")]
     Order,
+}
+
+/// The key of the one agent that lives on a device under this manifest, as it was signed. It is a hash: no
+/// device can speak in the name of a person, or of an agent whose manifest it does not have.
+pub fn agent_of(manifest: &[u8]) -> [u8; 32] {
+    digest("aquifer/agent/1", &[manifest, &0_u32.to_be_bytes()])
 }
 
 /// The topic on which an agent gets what is to it alone: the hive's law holds for it as for any other.

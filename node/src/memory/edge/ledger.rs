@@ -75,6 +75,11 @@ impl Ledger {
 }
 
 impl Page<'_> {
+    /// Whether nothing of this agent was ever done here.
+    pub(super) fn is_new(&self) -> bool {
+        self.entry.device.is_none()
+    }
+
     /// Whether the agent is this device's, or nobody's yet.
     pub(super) fn is_of(&self, device: &NodeId) -> bool {
         self.entry.device.is_none_or(|of| of == *device)

@@ -9,7 +9,7 @@ use crate::gateway::{Gateway, Unheard};
 use crate::link::LinkFailure;
 use crate::problem::Problem;
 use aquifer_wasm::abi::{Cause, Wakeup};
-use aquifer_wasm::uplink::{Item, Receipt, Reply, Word};
+use aquifer_wasm::uplink::{Item, Receipt, Reply, UNKNOWN_AGENT, Word};
 use std::future::Future;
 use std::pin::Pin;
 
@@ -69,7 +69,7 @@ impl Run {
         if let Some(word) = self.parcel(Vec::new()) {
             return Some((word, Said::Up));
         }
-        (now >= self.down_at).then(|| {
+        (now >= self.down_at && self.has_room()).then(|| {
             let word = Word::Down {
                 agent: self.device.agent,
                 follows: self.device.manifest.follows.clone(),
@@ -88,6 +88,10 @@ impl Run {
         Some(Word::Up {
             chain: chain.into(),
             parcel: sealed.into(),
+            manifest: match self.state.introduced {
+                true => Vec::new().into(),
+                false => self.device.granted.clone().into(),
+            },
         })
     }
 
@@ -230,6 +234,11 @@ impl Run {
                 self.waits(&why, by_another);
                 Ok(())
             }
+            // A gateway that has lost its ledger: the next try brings the manifest.
+            Reply::Refused(code, _) if code == UNKNOWN_AGENT && self.state.introduced => {
+                self.state.introduced = false;
+                Ok(())
+            }
             Reply::Refused(code, why) => {
                 self.waits(&format!("{why} ({code})"), by_another);
                 Ok(())
@@ -244,6 +253,7 @@ impl Run {
         if !new.is_empty() {
             self.keep()?;
         }
+        self.state.introduced = true;
         let settled = self.device.settles(receipt.through)?;
         self.voice.up(settled, self.device.queue().len());
         new.iter().for_each(|refusal| self.voice.refused(refusal));

@@ -146,3 +146,25 @@ fn words_and_replies_have_one_form() {
     let later = Reply::Later("the index is being read".into());
     assert_eq!(Ok(later.clone()), Reply::open(&later.to_bytes()));
 }
+
+/// What leaves the process is a designed format: these bytes are those of the first version.
+#[test]
+fn the_bytes_are_those_that_were_designed() {
+    let hex = |bytes: &[u8]| -> String { bytes.iter().map(|b| format!("{b:02x}")).collect() };
+    let word = Word::Down {
+        agent: [7; 32],
+        follows: vec!["plant".into()],
+        bookmark: vec![1].into(),
+    };
+    assert_eq!(format!("8201835820{}8165706c616e744101", "07".repeat(32)), hex(&word.to_bytes()));
+    let later = Reply::Later("soon".into());
+    assert_eq!("82018164736f6f6e", hex(&later.to_bytes()));
+    let receipt = Receipt {
+        agent: [7; 32],
+        through: 5,
+        refused: vec![],
+    };
+    let (parcel, receipt) = (parcel(1, "mean 7").seal(&keys()).0, receipt.seal(&keys()));
+    let sums = [&parcel, &receipt].map(|bytes| blake3::hash(bytes).to_hex()[..16].to_owned());
+    assert_eq!(["47f2626046e4dcaa", "51741667be32cea9"], sums);
+}
