@@ -7,7 +7,7 @@
 //!
 //! Not here: who may be asked (`neighbours`), when (`run`).
 
-use crate::link::{Address, Asked, Expected, Host, Identity, Link, LinkFailure, Listener};
+use crate::link::{Asked, Expected, Identity, Link, LinkFailure, Listener};
 use aquifer_protocol::{Chain, HiveId, NodeId, Region};
 use aquifer_wasm::uplink::{Reply, WORD_BYTES_MAX, Word};
 use std::net::SocketAddr;
@@ -87,12 +87,8 @@ pub async fn hand_over(
     hive: HiveId,
     word: Word,
 ) -> Result<Reply, LinkFailure> {
-    let (node, at) = to;
-    let address = Address {
-        host: Host::Ip(at.ip()),
-        port: at.port(),
-    };
-    let link = Link::connect(&identity, &address, Expected { hive, node }).await?;
+    let (node, address) = to;
+    let link = Link::connect(&identity, address, Expected { hive, node }).await?;
     let reply = link.exchange(CARRY, &word.to_bytes(), WORD_BYTES_MAX).await;
     link.close().await;
     Reply::open(&reply?).map_err(|_| LinkFailure::Nonsense)

@@ -7,7 +7,7 @@
 
 use crate::clock;
 use crate::home::Home;
-use crate::link::{ADMIT, ADMIT_BYTES_MAX, Address, EDGE, Expected, Identity, Link, LinkFailure};
+use crate::link::{ADMIT, ADMIT_BYTES_MAX, EDGE, Expected, Identity, Link, LinkFailure};
 use crate::member::Membership;
 use crate::problem::Problem;
 use aquifer_protocol::Keys;
@@ -138,7 +138,7 @@ impl Gateway {
         };
         let mut last = Unheard::Nowhere;
         for address in self.membership.addresses() {
-            match Link::connect(&self.identity, &address, expected).await {
+            match Link::connect(&self.identity, address, expected).await {
                 Ok(link) => {
                     self.handshakes += 1;
                     return Ok(link);
@@ -174,9 +174,4 @@ impl Gateway {
             _ => Err(Unheard::Nonsense),
         }
     }
-}
-
-/// Where the gateway is, for people.
-pub fn places(addresses: &[Address]) -> Vec<String> {
-    addresses.iter().map(ToString::to_string).collect()
 }

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
-pub use address::{Address, Host};
+pub use address::parse as parse_address;
 pub use tls::Identity;
 
 /// The protocol by which nodes and devices admit each other.
@@ -45,14 +45,6 @@ const WINDOW: u32 = 256 * 1024;
 /// Why nothing came of a connection or of a request.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum LinkFailure {
-    /// The name has no address.
-    #[error("{host} has no address: {why}")]
-    Resolve {
-        /// The name.
-        host: String,
-        /// What the system says.
-        why: String,
-    },
     /// No socket.
     #[error("no socket for the link: {why}")]
     Socket {
@@ -121,15 +113,14 @@ impl Link {
     /// [`LinkFailure`].
     pub async fn connect(
         identity: &Identity,
-        address: &Address,
+        address: SocketAddr,
         expected: Expected,
     ) -> Result<Self, LinkFailure> {
         let failed = |why: String| LinkFailure::Connect {
             addr: address.to_string(),
             why,
         };
-        let to = resolve(address).await?;
-        let any: IpAddr = match to {
+        let any: IpAddr = match address {
             SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
             SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
         };
@@ -139,7 +130,7 @@ impl Link {
         let mut config = quinn::ClientConfig::new(Arc::new(identity.client(expected.node)));
         config.transport_config(Arc::new(transport()));
         // libp2p looks at keys and not at names.
-        let connecting = endpoint.connect_with(config, to, "l");
+        let connecting = endpoint.connect_with(config, address, "l");
         let connecting = connecting.map_err(|why| failed(why.to_string()))?;
         let connection = match timeout(CONNECT_PATIENCE, connecting).await {
             Ok(Ok(connection)) => connection,
@@ -289,21 +280,6 @@ fn transport() -> TransportConfig {
         .receive_window(VarInt::from_u32(WINDOW))
         .send_window(u64::from(WINDOW));
     transport
-}
-
-async fn resolve(address: &Address) -> Result<SocketAddr, LinkFailure> {
-    match &address.host {
-        Host::Ip(ip) => Ok((*ip, address.port).into()),
-        Host::Name(name) => {
-            let failed = |why: String| LinkFailure::Resolve {
-                host: name.clone(),
-                why,
-            };
-            let found = tokio::net::lookup_host((name.as_str(), address.port)).await;
-            let mut found = found.map_err(|why| failed(why.to_string()))?;
-            found.next().ok_or_else(|| failed("it has none".to_owned()))
-        }
-    }
 }
 
 /// Answers the streams that the other end opens, until the connection ends.

@@ -9,12 +9,13 @@
 
 use crate::clock;
 use crate::home::Home;
-use crate::link::Address;
+use crate::link::parse_address;
 use crate::problem::Problem;
 use aquifer_protocol::admit::{Answer, Request, Ticket};
 use aquifer_protocol::{Chain, HiveId, Keys, Member, NodeId, Region};
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
+use std::net::SocketAddr;
 
 const KEY_FILE: &str = "device.key";
 const MEMBER_FILE: &str = "member.cbor";
@@ -158,14 +159,10 @@ impl Membership {
     }
 
     /// Where the gateway may be dialled: other machines' addresses first, for a ticket usually crosses.
-    pub fn addresses(&self) -> Vec<Address> {
-        let mut all: Vec<Address> = self
-            .kept
-            .addresses
-            .iter()
-            .filter_map(|a| Address::parse(a))
-            .collect();
-        all.sort_by_key(Address::is_loopback);
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let all = self.kept.addresses.iter();
+        let mut all: Vec<SocketAddr> = all.filter_map(|text| parse_address(text)).collect();
+        all.sort_by_key(|address| address.ip().is_loopback());
         all
     }
 
@@ -310,7 +307,7 @@ mod tests {
         let text = ticket(&hive, u64::MAX).to_text();
         let mut member = Membership::open(&home, &keys, Some(&text)).expect("a ticket");
         assert_eq!(2, member.addresses().len());
-        assert!(!member.addresses()[0].is_loopback());
+        assert!(!member.addresses()[0].ip().is_loopback());
         let wants = member.wants(5).expect("a ticket");
         assert_eq!(Some(Request::RedeemDevice([3; 16])), wants);
         let other = issued(&hive, &Keys::from_secret(&[9; 32]), 900);

@@ -5,7 +5,6 @@
 
 use crate::clock;
 use crate::device::Device;
-use crate::gateway::places;
 use crate::home::Home;
 use crate::member::{self, Membership};
 use crate::problem::Problem;
@@ -39,7 +38,7 @@ pub fn status(home: &Home) -> Result<Value, Problem> {
     let gateway = membership.as_ref().map(|membership| {
         json!({
             "node": membership.gateway.to_string(),
-            "addresses": places(&membership.addresses()),
+            "addresses": membership.addresses().iter().map(ToString::to_string).collect::<Vec<_>>(),
             "hive": membership.hive.to_string(),
             "region": membership.region.to_string(),
             "joined": membership.member().is_some(),
