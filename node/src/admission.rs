@@ -12,6 +12,7 @@ use crate::home::Home;
 use crate::keys::{Ask, Issuer};
 use crate::net::{Judge, Judgement, ReadAnswer};
 use crate::ticket::Ticket;
+use aquifer_protocol::admit::{Answer, Request};
 use aquifer_protocol::certificate::{Chain, OpenChain, role};
 use aquifer_protocol::identity::digest;
 use aquifer_protocol::time::Time;
@@ -22,26 +23,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const INVITES_FILE: &str = "invites.cbor";
 const INVITES_MAX: usize = 1_024;
-
-#[derive(Encode, Decode)]
-enum Request {
-    #[n(1)]
-    Hello(#[n(0)] ByteVec),
-    #[n(2)]
-    Redeem(#[cbor(n(0), with = "minicbor::bytes")] [u8; 16]),
-    #[n(3)]
-    Renew(#[n(0)] ByteVec),
-}
-
-#[derive(Encode, Decode)]
-enum Answer {
-    #[n(1)]
-    Welcome,
-    #[n(2)]
-    Issued(#[n(0)] ByteVec),
-    #[n(3)]
-    Refused(#[n(0)] String, #[n(1)] String),
-}
 
 /// A ticket that was given out, by the hash of its secret.
 #[derive(Clone, Encode, Decode)]
@@ -116,28 +97,28 @@ impl Admission {
 
     /// The hello that shows `chain`.
     pub fn hello(chain: &[u8]) -> Vec<u8> {
-        encode(&Request::Hello(chain.to_vec().into()))
+        Request::Hello(chain.to_vec().into()).to_bytes()
     }
 
     /// The request that redeems a ticket.
     pub fn redemption(ticket: &Ticket) -> Vec<u8> {
-        encode(&Request::Redeem(ticket.secret))
+        Request::Redeem(ticket.secret).to_bytes()
     }
 
     /// The request for a fresh certificate.
     pub fn renewal(chain: &[u8]) -> Vec<u8> {
-        encode(&Request::Renew(chain.to_vec().into()))
+        Request::Renew(chain.to_vec().into()).to_bytes()
     }
 
     /// The chain in an answer to a redemption or a renewal.
     pub fn issued(answer: &[u8], hive: &HiveId) -> Result<Member, Problem> {
-        match minicbor::decode::<Answer>(answer) {
-            Ok(Answer::Issued(chain)) => Chain::open(&chain, hive).map_err(|why| {
+        match Answer::open(answer) {
+            Some(Answer::Issued(chain)) => Chain::open(&chain, hive).map_err(|why| {
                 let message =
                     format!("the node that issued the ticket sent a bad certificate: {why}");
                 Problem::new("wrong_hive", 5, message, "ask for a new ticket")
             }),
-            Ok(Answer::Refused(code, message)) => Err(Problem::new(
+            Some(Answer::Refused(code, message)) => Err(Problem::new(
                 &code,
                 5,
                 message,
@@ -213,17 +194,19 @@ impl Admission {
         let me = self.clone();
         Box::new(move |key, request| {
             let node = NodeId(key);
-            let (mut domains, mut seed) = (Vec::new(), false);
+            let (mut domains, mut seed, mut device) = (Vec::new(), false, false);
             let (admit, answer) = match minicbor::decode(request) {
                 Ok(Request::Hello(chain)) => match me.admit(node, &chain) {
                     Ok(member) => {
                         seed = member.grant().roles & role::SEED != 0;
+                        device = member.grant().roles == 0;
                         domains = me.domains(&member);
                         (true, Answer::Welcome)
                     }
                     Err((code, message)) => (false, Answer::Refused(code.to_owned(), message)),
                 },
-                Ok(Request::Redeem(secret)) => (false, me.redeem(node, &secret)),
+                Ok(Request::Redeem(secret)) => (false, me.redeem(node, &secret, false)),
+                Ok(Request::RedeemDevice(secret)) => (false, me.redeem(node, &secret, true)),
                 Ok(Request::Renew(chain)) => (false, me.renew(node, &chain)),
                 Err(_) => {
                     let message = "the request is malformed".to_owned();
@@ -232,18 +215,19 @@ impl Admission {
             };
             Judgement {
                 admit,
-                answer: encode(&answer),
+                answer: answer.to_bytes(),
                 domains,
                 seed,
+                device,
             }
         })
     }
 
     /// How the network reads answers to our hello.
     pub fn read_answer() -> ReadAnswer {
-        Box::new(|_, answer| match minicbor::decode::<Answer>(answer) {
-            Ok(Answer::Welcome) => Ok(()),
-            Ok(Answer::Refused(_, message)) => Err(message),
+        Box::new(|_, answer| match Answer::open(answer) {
+            Some(Answer::Welcome) => Ok(()),
+            Some(Answer::Refused(_, message)) => Err(message),
             _ => Err("the peer answered nonsense".to_owned()),
         })
     }
@@ -281,8 +265,8 @@ impl Admission {
     }
 
     /// Redeems a ticket. The same node may ask again and gets a chain again: its first answer may
-    /// have been lost on the way.
-    fn redeem(&self, node: NodeId, secret: &[u8; 16]) -> Answer {
+    /// have been lost on the way. A device at the edge gets the region and the topics and no roles.
+    fn redeem(&self, node: NodeId, secret: &[u8; 16], device: bool) -> Answer {
         let refuse =
             |code: &str, message: &str| Answer::Refused(code.to_owned(), message.to_owned());
         let Some(issuer) = &self.issuer else {
@@ -307,8 +291,8 @@ impl Admission {
             subject: node,
             region: invite.region.clone(),
             topics: invite.topics.clone(),
-            roles: invite.roles,
-            may_issue: invite.may_issue,
+            roles: if device { 0 } else { invite.roles },
+            may_issue: invite.may_issue && !device,
         };
         let kept = self.keep(&inner.invites);
         drop(inner);
@@ -359,10 +343,6 @@ pub fn wants_renewal(member: &Member, now: Time) -> bool {
     let grant = member.grant();
     let life = grant.not_after.saturating_sub(grant.not_before);
     now.millis() > grant.not_after.saturating_sub(life / 3) || now.millis() < grant.not_before
-}
-
-fn encode(value: &impl Encode<()>) -> Vec<u8> {
-    minicbor::to_vec(value).expect("a vector takes any encoding")
 }
 
 fn name_of(secret: &[u8; 16]) -> ByteVec {

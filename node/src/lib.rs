@@ -179,8 +179,20 @@ pub async fn start(up: Up) -> Result<Node, Problem> {
     agents::start(memory.clone(), errands, stop.clone())?;
     let (calls, called) = mpsc::channel(net::CALLS_MAX);
     let _ = net_commands
-        .send(NetCommand::AnswerCalls { node: calls })
+        .send(NetCommand::AnswerCalls {
+            of: net::Callers::Nodes,
+            node: calls,
+        })
         .await;
+    let (devices, heard) = mpsc::channel(net::CALLS_MAX);
+    let _ = net_commands
+        .send(NetCommand::AnswerCalls {
+            of: net::Callers::Devices,
+            node: devices,
+        })
+        .await;
+    let gateway = memory::edge::Gateway::new(memory.clone(), keys.clone());
+    tokio::spawn(gateway.answer_devices(heard, stop.clone()));
     tokio::spawn(
         memory
             .clone()

@@ -13,7 +13,7 @@ use crate::driver::Helm;
 use crate::home::Home;
 use crate::keys::{self, Ask, Issuer};
 use crate::net::{MeshSettings, NetCommand};
-use crate::ticket::Ticket;
+use crate::ticket::{self, Ticket};
 use aquifer_protocol::body::Manifest;
 use aquifer_protocol::certificate::{Chain, role};
 use aquifer_protocol::identity::digest;
@@ -47,7 +47,7 @@ impl Plan {
         let ticket = up
             .ticket
             .as_deref()
-            .map(|text| Ticket::read(text, clock::wall()))
+            .map(|text| ticket::read(text, clock::wall()))
             .transpose()?;
         let chain = keys::chain(home)?;
         let member = chain

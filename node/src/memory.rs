@@ -4,12 +4,13 @@
 //! commit. What a reader may see, the law of that same view decides.
 //!
 //! Here: forget, get, list, history, watch. In `memory/`: remember, recall, and govern (topics,
-//! policies, invitations, status). `ask` and `answer` speak with other nodes; `swarm` is ping, peers and
-//! the graph.
+//! policies, invitations, status). `ask` and `answer` speak with other nodes, `edge` with devices; `swarm`
+//! is ping, peers and the graph.
 
 mod agents;
 mod answer;
 mod ask;
+pub(crate) mod edge;
 mod govern;
 #[cfg(test)]
 mod liars;

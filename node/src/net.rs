@@ -45,7 +45,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use admit::ADMIT_BYTES_MAX;
 pub use calls::{
-    ANSWER_BYTES_MAX, CALL_PATIENCE_MAX, CALLS_MAX, CallPeer, Called, QUESTION_BYTES_MAX,
+    ANSWER_BYTES_MAX, CALL_PATIENCE_MAX, CALLS_MAX, CallPeer, Called, Callers, EDGE_BYTES_MAX,
+    QUESTION_BYTES_MAX,
 };
 pub use dialing::ADDRESSES_PER_PEER_MAX;
 pub use directory::{CheckEntry, DirectorySettings, ENTRY_LIFE_MAX, Errand, GoodEntry, Shared};
@@ -115,10 +116,11 @@ pub struct Judgement {
     pub domains: Vec<String>,
     /// It is a seed: one inside our region may relay for us and prove our addresses.
     pub seed: bool,
+    /// It is a device at the edge: it is offered `/aquifer/edge/1` and nothing else.
+    pub device: bool,
 }
 
-/// How the node judges strangers: the key the transport authenticated, and the request. Called on
-/// the network task, so it must be quick and must not block.
+/// How the node judges strangers, by key and request. On the network task: it must not block.
 pub type Judge = Box<dyn FnMut(NodeKey, &[u8]) -> Judgement + Send>;
 
 /// Reads a peer's answer to our hello: `Ok` if it admits us, else why not. Called like `Judge`.
@@ -184,8 +186,10 @@ pub enum NetCommand {
         /// Where the answer goes.
         reply: oneshot::Sender<Result<Vec<u8>, CallPeer>>,
     },
-    /// From now on peers' questions go to this channel; until then they are refused.
+    /// From now on what these ask goes to this channel; until then they are refused.
     AnswerCalls {
+        /// Whose calls.
+        of: Callers,
         /// Where to; it should have room for `CALLS_MAX`.
         node: mpsc::Sender<Called>,
     },

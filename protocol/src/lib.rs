@@ -34,6 +34,7 @@
 //! travels · [`sync`] how two nodes become equal · [`wire`] what they say · [`store`] the only seam · [`limits`] every bound.
 #![forbid(unsafe_code)]
 
+pub mod admit;
 pub mod body;
 pub mod canonical;
 pub mod certificate;

@@ -254,6 +254,36 @@ impl Logs {
     }
 }
 
+/// The logs of `topic` in a store, in order of writer and log: for those who read beside the replica.
+///
+/// # Errors
+/// If the store fails, or an entry is not what was written.
+pub fn logs_of(
+    store: &impl Store,
+    topic: TopicId,
+) -> Result<Vec<(LogKey, LogState)>, StoreFailure> {
+    let from = LogKey::first(topic).to_bytes();
+    let mut until = LogKey::last(topic).to_bytes().to_vec();
+    until.push(0);
+    let mut all = Vec::new();
+    let mut malformed = false;
+    store.range(Table::Logs, &from, Some(&until), &mut |key, value| {
+        match (LogKey::from_bytes(key), minicbor::decode(&value)) {
+            (Some(key), Ok(state)) => all.push((key, state)),
+            _ => malformed = true,
+        }
+        !malformed
+    })?;
+    match malformed {
+        false => Ok(all),
+        true => Err(StoreFailure {
+            full: false,
+            operation: "read the table of logs",
+            detail: "an entry is malformed".into(),
+        }),
+    }
+}
+
 /// The key of a record in [`Table::Records`].
 pub fn record_key(number: u64, seq: Seq) -> [u8; 16] {
     let mut key = [0; 16];

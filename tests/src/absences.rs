@@ -127,6 +127,24 @@ pub const ABSENCES: &[Absence] = &[
         why: "libp2p has one door: node/src/net",
     },
     Absence {
+        what: &[Crate("quinn")],
+        within: &[""],
+        except: &[
+            "wasm-agent/edge/src/link.rs",
+            "wasm-agent/edge/src/link/",
+            "node/src/net/tests/",
+        ],
+        in_tests: true,
+        why: "a device's link has one door: wasm-agent/edge/src/link",
+    },
+    Absence {
+        what: &[Path("Instant"), Path("SystemTime"), Path("getrandom")],
+        within: &["wasm-agent/edge/src/"],
+        except: &["wasm-agent/edge/src/clock.rs"],
+        in_tests: true,
+        why: "a device reads the clock and draws in one file",
+    },
+    Absence {
         what: &[Crate("redb"), Crate("sled")],
         within: &[""],
         except: &["node/src/store.rs", "node/src/store/"],

@@ -10,7 +10,8 @@
 //! (dependency arrows), [`advisories`] (the lock file against known holes).
 //!
 //! What runs Aquifer: [`fleet`] (real nodes in this process, on loopback), [`machine`] (a node in a
-//! process of its own, so that it can be killed and its system calls made to fail), [`crowd`] (many
+//! process of its own, so that it can be killed and its system calls made to fail), [`device`] (devices at
+//! the edge, as processes), [`crowd`] (many
 //! processes on loopback, and what they cost), [`live`] (bare meshes of real nodes beside what the
 //! simulator says of them) and [`wan`] (real nodes in network namespaces, with an
 //! emulated WAN between them).
@@ -20,6 +21,7 @@
 pub mod absences;
 pub mod advisories;
 pub mod crowd;
+pub mod device;
 pub mod fleet;
 pub mod live;
 pub mod machine;

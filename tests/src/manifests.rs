@@ -57,6 +57,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("aquifer-guest", &[]),
     ("aquifer-kernel", &[]),
     ("aquifer-wasm", &["aquifer-kernel", "aquifer-protocol"]),
+    ("aquifer-edge", &["aquifer-protocol", "aquifer-wasm"]),
 ];
 
 /// The package that may see every other, and that no other may see.

@@ -174,6 +174,7 @@ fn a_foreign_world_is_caught_outside_its_door() {
     for (text, door) in [
         ("use libp2p::Swarm;", "node/src/net/behaviour.rs"),
         ("fn f(x: libp2p_stream::Control) {}", "node/src/net.rs"),
+        ("use quinn::Endpoint;", "wasm-agent/edge/src/link.rs"),
         ("use redb::Database;", "node/src/store.rs"),
         ("use axum::Router;", "node/src/surface/http.rs"),
         ("use rmcp::tool;", "node/src/surface/mcp.rs"),
@@ -213,6 +214,18 @@ fn the_node_is_caught_reading_the_systems_clock_or_entropy_outside_one_file() {
         "node/src/driver.rs",
         "#[cfg(test)]\nmod tests { fn f() { Instant::now(); } }",
     );
+}
+
+#[test]
+fn a_device_is_caught_reading_the_clock_or_drawing_outside_one_file() {
+    for text in [
+        "fn f() { Instant::now(); }",
+        "use std::time::SystemTime;",
+        "use getrandom::fill;",
+    ] {
+        assert_caught("wasm-agent/edge/src/run.rs", text);
+        assert_allowed("wasm-agent/edge/src/clock.rs", text);
+    }
 }
 
 #[test]

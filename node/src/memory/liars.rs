@@ -5,7 +5,7 @@ use super::Memory;
 use crate::api::{Invite, PolicyView, Recall, Remember};
 use crate::ask::{Answer, Found, Question};
 use crate::home::Home;
-use crate::net::{CALLS_MAX, NetCommand};
+use crate::net::{CALLS_MAX, Callers, NetCommand};
 use crate::{Node, Up, names, start};
 use aquifer_protocol::{NodeId, RecordId};
 use std::path::Path;
@@ -120,7 +120,10 @@ type Lie = fn(&mut Vec<Found>, &Found);
 async fn lies(a: &Node, foreign: Found, lie: Lie) {
     let (node, mut called) = mpsc::channel(CALLS_MAX);
     let memory = a.memory();
-    let command = NetCommand::AnswerCalls { node };
+    let command = NetCommand::AnswerCalls {
+        of: Callers::Nodes,
+        node,
+    };
     memory.parts().net.send(command).await.expect("runs");
     // Commands are taken in order: once this is answered, nobody honest answers any more.
     memory.net().await.expect("runs");

@@ -74,6 +74,7 @@ pub(super) struct Peer {
     rtt_told: Option<Duration>,
     domains: Vec<String>,
     seed: bool,
+    device: bool,
 }
 
 /// Frames flow between us and the peer.
@@ -295,6 +296,7 @@ impl Peer {
             rtt_told: None,
             domains: Vec::new(),
             seed: false,
+            device: false,
         }
     }
 
@@ -322,9 +324,16 @@ impl Peer {
         self.ours = true;
         self.domains = domains;
         self.seed = seed;
+        self.device = false;
         for link in &mut self.links {
             link.attached = true;
         }
+    }
+
+    /// Our verdict is yes, and it is a device at the edge: no session begins with it.
+    pub(super) fn admit_device(&mut self) {
+        self.admit(Vec::new(), false);
+        self.device = true;
     }
 
     /// The regions that it and we lie in, by our last yes.
@@ -360,9 +369,14 @@ impl Peer {
         ours.filter_map(|link| link.end.addr.parse().ok())
     }
 
-    /// Whether both verdicts are yes.
+    /// Whether both verdicts are yes, between two nodes: a device at the edge is no peer.
     pub(super) fn is_mutual(&self) -> bool {
-        self.ours && self.theirs
+        self.ours && self.theirs && !self.device
+    }
+
+    /// Whether both verdicts are yes, and it is a device at the edge.
+    pub(super) fn is_device_let_in(&self) -> bool {
+        self.ours && self.theirs && self.device
     }
 
     /// Ends the session and takes back our verdict. True if it was up.
@@ -375,12 +389,13 @@ impl Peer {
 
     /// Counts one more request; false if the peer has used up its allowance.
     pub(super) fn may_ask(&mut self, now: Instant) -> bool {
-        if self.is_up() && now.duration_since(self.window) >= REQUESTS_WINDOW {
+        let known = self.is_up() || self.is_device_let_in();
+        if known && now.duration_since(self.window) >= REQUESTS_WINDOW {
             self.window = now;
             self.requests = 0;
         }
         self.requests = self.requests.saturating_add(1);
-        let most = if self.is_up() {
+        let most = if known {
             MEMBER_REQUESTS_MAX
         } else {
             STRANGER_REQUESTS_MAX

@@ -73,6 +73,7 @@ pub(super) struct Behaviour {
     pub(super) admit: admit::Behaviour,
     pub(super) sync: Gated<libp2p_stream::Behaviour>,
     pub(super) ask: Gated<calls::Behaviour>,
+    pub(super) edge: Gated<calls::Behaviour>,
     mesh_0: Slot,
     mesh_1: Slot,
     mesh_2: Slot,
@@ -90,6 +91,16 @@ impl Behaviour {
                 mesh.attach(peer);
             }
         }
+    }
+
+    /// Our verdict on the peer is yes, and it is a device at the edge: it may see one protocol.
+    pub(super) fn attach_device(&mut self, peer: PeerId) {
+        self.edge.attach(peer);
+    }
+
+    /// Its verdict on us is yes too, and it is a device at the edge: that protocol may answer it.
+    pub(super) fn open_device(&mut self, peer: PeerId) {
+        self.edge.open(peer);
     }
 
     /// Its verdict on us is yes too: all that it may see may speak to it.
@@ -111,6 +122,7 @@ impl Behaviour {
         self.directory.revoke(peer);
         self.reach.revoke(peer);
         self.ask.revoke(peer);
+        self.edge.revoke(peer);
         for slot in 0..MESHES_MAX {
             if let Some(mesh) = self.slot(slot) {
                 mesh.revoke(peer);
@@ -176,6 +188,7 @@ pub(super) fn swarm(
         admit: admit::behaviour(),
         sync: Gated::new(stream),
         ask: Gated::new(calls::behaviour()),
+        edge: Gated::new(calls::edge_behaviour()),
         mesh_0: mesh()?,
         mesh_1: mesh()?,
         mesh_2: mesh()?,

@@ -1,8 +1,9 @@
-//! `/aquifer/ask/1`: one question, one answer, between two nodes that admitted each other.
+//! `/aquifer/ask/1`: one question, one answer, between two nodes that admitted each other. And
+//! `/aquifer/edge/1`: one word of a device at the edge, one reply.
 //!
 //! One request and one response per stream, each a 4-byte big-endian length and that many bytes: at
-//! most 128 KiB asked and 256 KiB answered. The bytes are opaque here. A call out waits at most as long
-//! as its asker gave it; a call in goes to the node through a bounded channel of its own, past the
+//! most 128 KiB asked and 256 KiB answered, and at the edge 208 KiB each. The bytes are opaque here. A
+//! call out waits at most as long as its asker gave it; a call in goes to the node through a bounded channel of its own, past the
 //! driver, because answering is reading. Whoever is overloaded says so at once: an answer of no bytes.
 //!
 //! Bounds: eight calls under way with one peer and 64 in all, each way. Not here: what is asked
@@ -28,6 +29,15 @@ use super::NodeKey;
 
 /// The protocol's name on the wire.
 pub(super) const ASK_PROTOCOL: StreamProtocol = StreamProtocol::new("/aquifer/ask/1");
+
+/// The protocol of devices at the edge. They ask and the node answers, never the other way.
+const EDGE_PROTOCOL: StreamProtocol = StreamProtocol::new("/aquifer/edge/1");
+
+/// Longest word of a device and longest reply to it, bytes.
+pub const EDGE_BYTES_MAX: usize = 208 * 1024;
+
+/// How long a word may take, from its first byte to the end of its reply: some links are slow.
+const EDGE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Longest question, bytes.
 pub const QUESTION_BYTES_MAX: usize = 128 * 1024;
@@ -61,17 +71,44 @@ pub(super) fn behaviour() -> Behaviour {
         .with_request_timeout(CALL_PATIENCE_MAX)
         // Both ways share this: ours and the peer's.
         .with_max_concurrent_streams(2 * CALLS_PER_PEER_MAX);
-    request_response::Behaviour::new([(ASK_PROTOCOL, ProtocolSupport::Full)], config)
+    let codec = CallCodec {
+        asked_max: QUESTION_BYTES_MAX,
+        answered_max: ANSWER_BYTES_MAX,
+    };
+    let protocols = [(ASK_PROTOCOL, ProtocolSupport::Full)];
+    request_response::Behaviour::with_codec(codec, protocols, config)
 }
 
-/// A question of an admitted peer, for the node to answer.
+/// A behaviour that answers devices at the edge, with the limits above.
+pub(super) fn edge_behaviour() -> Behaviour {
+    let config = request_response::Config::default()
+        .with_request_timeout(EDGE_TIMEOUT)
+        .with_max_concurrent_streams(CALLS_PER_PEER_MAX);
+    let codec = CallCodec {
+        asked_max: EDGE_BYTES_MAX,
+        answered_max: EDGE_BYTES_MAX,
+    };
+    let protocols = [(EDGE_PROTOCOL, ProtocolSupport::Inbound)];
+    request_response::Behaviour::with_codec(codec, protocols, config)
+}
+
+/// Who it is that calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Callers {
+    /// Nodes that ask.
+    Nodes,
+    /// Devices at the edge.
+    Devices,
+}
+
+/// A question of an admitted peer, or a word of a device, for the node to answer.
 #[derive(Debug)]
 pub struct Called {
     /// Who asks, as authenticated by the transport.
     pub from: NodeKey,
     /// What.
     pub request: Vec<u8>,
-    /// Where the answer goes, at most `ANSWER_BYTES_MAX` bytes. Dropping it refuses.
+    /// Where the answer goes, of at most as many bytes as the protocol carries. Dropping it refuses.
     pub reply: oneshot::Sender<Vec<u8>>,
 }
 
@@ -239,9 +276,12 @@ impl Calls {
     }
 }
 
-/// Length-prefixed bytes, both ways.
-#[derive(Clone, Default)]
-pub(super) struct CallCodec;
+/// Length-prefixed bytes, both ways, and the longest each way.
+#[derive(Clone)]
+pub(super) struct CallCodec {
+    asked_max: usize,
+    answered_max: usize,
+}
 
 impl Codec for CallCodec {
     type Protocol = StreamProtocol;
@@ -252,14 +292,14 @@ impl Codec for CallCodec {
     where
         T: AsyncRead + Unpin + Send,
     {
-        read_bounded(io, QUESTION_BYTES_MAX).await
+        read_bounded(io, self.asked_max).await
     }
 
     async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Vec<u8>>
     where
         T: AsyncRead + Unpin + Send,
     {
-        read_bounded(io, ANSWER_BYTES_MAX).await
+        read_bounded(io, self.answered_max).await
     }
 
     async fn write_request<T>(
@@ -271,7 +311,7 @@ impl Codec for CallCodec {
     where
         T: AsyncWrite + Unpin + Send,
     {
-        write_bounded(io, &request, QUESTION_BYTES_MAX).await
+        write_bounded(io, &request, self.asked_max).await
     }
 
     async fn write_response<T>(
@@ -283,7 +323,7 @@ impl Codec for CallCodec {
     where
         T: AsyncWrite + Unpin + Send,
     {
-        write_bounded(io, &response, ANSWER_BYTES_MAX).await
+        write_bounded(io, &response, self.answered_max).await
     }
 }
 

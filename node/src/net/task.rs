@@ -10,6 +10,7 @@
 //! What libp2p reports is translated in `task/observe.rs`; binding is in `task/listening.rs`.
 
 mod calling;
+mod devices;
 mod errands;
 mod listening;
 mod meshes;
@@ -32,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use super::admission::Peers;
 use super::asks::{Asks, Question};
 use super::behaviour::Behaviour;
-use super::calls::Calls;
+use super::calls::{Callers, Calls};
 use super::dialing::Dialing;
 use super::directory::ledger::Ledger;
 use super::gossip::Meshes;
@@ -79,6 +80,7 @@ pub(super) struct Task {
     dialing: Dialing,
     asks: Asks,
     calls: Calls,
+    devices: Calls,
     hello: Option<Vec<u8>>,
     hellos: HashMap<OutboundRequestId, PeerId>,
     dials_asked: HashMap<ConnectionId, String>,
@@ -114,6 +116,7 @@ impl Task {
             dialing: Dialing::new(seeds, Instant::now()),
             asks: Asks::default(),
             calls: Calls::default(),
+            devices: Calls::default(),
             hello: None,
             hellos: HashMap::new(),
             dials_asked: HashMap::new(),
@@ -152,6 +155,7 @@ impl Task {
                 }
                 Some(heard) = self.streams.heard.recv(), if hungry => self.hear(heard),
                 Some(answered) = self.calls.next_answer() => self.answer_call(answered),
+                Some(answered) = self.devices.next_answer() => self.answer_device(answered),
                 now = beat.tick() => self.beat(now),
             }
         }
@@ -211,7 +215,10 @@ impl Task {
                 patience,
                 reply,
             } => self.call(&to, request, patience, reply),
-            NetCommand::AnswerCalls { node } => self.calls.answered_by(node),
+            NetCommand::AnswerCalls { of, node } => match of {
+                Callers::Nodes => self.calls.answered_by(node),
+                Callers::Devices => self.devices.answered_by(node),
+            },
             NetCommand::Expel { peer } => self.expel(&peer),
             NetCommand::Serve => self.serve(),
             NetCommand::Directory(errand) => self.run_errand(errand),

@@ -4,6 +4,7 @@
 
 mod advisories;
 mod calling;
+mod devices;
 mod directory;
 mod hostile;
 mod lasting;
@@ -70,10 +71,11 @@ fn settings(name: u8, listen: &str, seeds: &[&str]) -> NetSettings {
     }
 }
 
-/// Admits whoever says "friend" (inside eu) or "foreigner" (elsewhere), unless `strict`; redeems invites without admitting.
+/// Admits whoever says "friend" (inside eu), "foreigner" (elsewhere) or "device", unless `strict`; redeems
+/// invites without admitting.
 fn judge(strict: Arc<AtomicBool>, turned_away: Arc<AtomicUsize>) -> Judge {
     Box::new(move |_, request| {
-        let known = matches!(request, b"friend" | b"seed" | b"foreigner");
+        let known = matches!(request, b"friend" | b"seed" | b"foreigner" | b"device");
         let friend = known && !strict.load(Ordering::SeqCst);
         let domains = (request != b"foreigner").then(|| "eu".to_owned());
         let answer = match request.strip_prefix(b"invite ") {
@@ -90,6 +92,7 @@ fn judge(strict: Arc<AtomicBool>, turned_away: Arc<AtomicUsize>) -> Judge {
             domains: domains.into_iter().collect(),
             // A foreigner may well be a seed, of its own region.
             seed: matches!(request, b"seed" | b"foreigner"),
+            device: request == b"device",
         }
     })
 }

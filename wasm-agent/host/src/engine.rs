@@ -1,9 +1,9 @@
 //! Engines: what runs a module.
 //!
-//! Three of them, of three makers: [`jit`] compiles (wasmtime), [`interpreter`] reads (wasmi), and
-//! [`kernel`] is our own for small devices ([`tiered`] is two of them, one after the other). All know the guest's memory and nothing else of the host: all
-//! calls go to one [`Desk`], so what a guest may do is written once. A wake is a fresh instance; nothing of
-//! one is left for the next but the state.
+//! Three of them, of three makers: `jit` compiles (wasmtime), [`interpreter`] reads (wasmi), and
+//! [`kernel`] is our own for small devices; [`tiered`] is two of them, one after the other. All know the
+//! guest's memory and nothing else of the host: all calls go to one [`Desk`], so what a guest may do is
+//! written once. A wake is a fresh instance; nothing of one is left for the next but the state.
 //!
 //! All stop a guest by fuel. They count it differently, and their stacks are not equally deep: that a
 //! guest was stopped is never attested, only what it did when it ended well.
@@ -11,6 +11,7 @@
 //! Not here: what a wake comes to (`wake`), which modules may be loaded (`profile`).
 
 pub mod interpreter;
+#[cfg(feature = "jit")]
 pub mod jit;
 pub mod kernel;
 pub mod tiered;

@@ -8,7 +8,8 @@
 //!
 //! Six files in the order to read them: [`abi`], [`profile`], [`manifest`], [`desk`], [`engine`],
 //! [`wake`]; then [`sleepers`] over a [`journal`], and the [`ledger`] of [`receipt`]s of agents of some
-//! [`kind`]. Wakes that take long have a [`lane`] of their own. What it all costs, a [`trial`] says.
+//! [`kind`]. Wakes that take long have a [`lane`] of their own. How a device at the edge tells its gateway
+//! what an agent did is in [`uplink`]. What it all costs, a [`trial`] says.
 //!
 //! Not here: which inputs there are, and who does what steps say is to be done (the node).
 
@@ -24,4 +25,5 @@ pub mod profile;
 pub mod receipt;
 pub mod sleepers;
 pub mod trial;
+pub mod uplink;
 pub mod wake;

@@ -129,8 +129,10 @@ pub struct Owed {
     pub id: [u8; 32],
     /// Which step: with the agent, the number by which whoever does it knows that it was done.
     pub seq: u32,
-    /// The id of the input that it was a step on.
+    /// The id of the input that it was a step on,
     pub input: [u8; 16],
+    /// and its time, in milliseconds since 1970.
+    pub stamp: u64,
     /// What.
     pub effects: Vec<Effect>,
 }

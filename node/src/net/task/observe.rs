@@ -25,6 +25,7 @@ impl Task {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Admit(event)) => self.observe_admit(event),
             SwarmEvent::Behaviour(BehaviourEvent::Ask(event)) => self.observe_call(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Edge(event)) => self.observe_device(event),
             SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) => self.observe_ping(event),
             SwarmEvent::Behaviour(BehaviourEvent::Mdns(event)) => self.observe_mdns(event),
             SwarmEvent::Behaviour(BehaviourEvent::Mesh0(event)) => self.observe_mesh(0, event),
@@ -217,7 +218,11 @@ impl Task {
             return;
         }
         let verdict = (self.verdicts.judge)(key, request);
-        if verdict.admit {
+        if verdict.admit && verdict.device {
+            entry.admit_device();
+            self.swarm.behaviour_mut().attach_device(peer);
+            self.settle(peer);
+        } else if verdict.admit {
             let meshes = self.meshes.slots_in(&verdict.domains);
             entry.admit(verdict.domains, verdict.seed);
             self.swarm.behaviour_mut().attach(peer, &meshes);
@@ -252,8 +257,12 @@ impl Task {
 
     /// Speaks to a peer that both verdicts admit, on every connection they cover.
     fn settle(&mut self, peer: PeerId) {
-        if !self.peers.get(&peer).is_some_and(|entry| entry.is_mutual()) {
-            return;
+        match self.peers.get(&peer) {
+            Some(entry) if entry.is_device_let_in() => {
+                return self.swarm.behaviour_mut().open_device(peer);
+            }
+            Some(entry) if entry.is_mutual() => {}
+            _ => return,
         }
         self.swarm.behaviour_mut().open(peer);
         if let Some((key, addr)) = self.peers.settle(peer, &self.streams) {

@@ -30,7 +30,11 @@ async fn answer(of: oneshot::Receiver<Result<Vec<u8>, CallPeer>>) -> Result<Vec<
 /// From now on `side` hears questions here.
 async fn hears(side: &Side) -> mpsc::Receiver<Called> {
     let (node, called) = mpsc::channel(CALLS_MAX);
-    side.tell(NetCommand::AnswerCalls { node }).await;
+    side.tell(NetCommand::AnswerCalls {
+        of: Callers::Nodes,
+        node,
+    })
+    .await;
     called
 }
 

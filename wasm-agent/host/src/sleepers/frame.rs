@@ -86,6 +86,8 @@ pub(super) enum Frame {
         effects: Vec<Effect>,
         #[n(3)]
         input: ByteArray<16>,
+        #[n(4)]
+        stamp: u64,
     },
     /// The number of the next input when the journal was written anew, and ids of some that were taken on
     /// before.

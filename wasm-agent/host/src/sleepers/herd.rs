@@ -41,6 +41,8 @@ pub(super) struct Herd {
 pub(super) struct Due {
     /// The id of the input it was taken on.
     pub(super) input: [u8; 16],
+    /// The time of that.
+    pub(super) stamp: u64,
     pub(super) effects: Vec<Effect>,
 }
 
@@ -353,7 +355,12 @@ impl Herd {
         let has = !outward.is_empty();
         if has {
             let effects = outward;
-            self.owed.insert((agent, seq), Due { input, effects });
+            let due = Due {
+                input,
+                stamp,
+                effects,
+            };
+            self.owed.insert((agent, seq), due);
         }
         has
     }
@@ -367,6 +374,7 @@ impl Herd {
             id: kind.granted.agent(agent - kind.first),
             seq,
             input: due.input,
+            stamp: due.stamp,
             effects: due.effects.clone(),
         })
     }

@@ -98,10 +98,15 @@ impl Herd {
                 agent,
                 seq,
                 input,
+                stamp,
                 effects,
             } => {
-                let input = input.into();
-                self.owed.insert((agent, seq), Due { input, effects });
+                let due = Due {
+                    input: input.into(),
+                    stamp,
+                    effects,
+                };
+                self.owed.insert((agent, seq), due);
             }
             Frame::Stopped { first } => self.stop(first)?,
             Frame::Emptied { first } => self.forgets(first)?,
@@ -150,6 +155,7 @@ impl Herd {
             agent: *agent,
             seq: *seq,
             input: due.input.into(),
+            stamp: due.stamp,
             effects: due.effects.clone(),
         });
         // Inputs keep their numbers.

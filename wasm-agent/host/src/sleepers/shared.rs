@@ -84,6 +84,8 @@ struct Due {
     input: ByteArray<16>,
     #[n(3)]
     effects: Vec<Effect>,
+    #[n(4)]
+    stamp: u64,
 }
 
 impl Sleepers {
@@ -165,6 +167,7 @@ impl Sleepers {
             copy: agent - first,
             seq: *seq,
             input: due.input.into(),
+            stamp: due.stamp,
             effects: due.effects.clone(),
         });
         let whole = Whole {
@@ -198,6 +201,7 @@ impl Sleepers {
             agent: first + due.copy,
             seq: due.seq,
             input: due.input,
+            stamp: due.stamp,
             effects: due.effects,
         });
         let frames = std::iter::once(Frame::Emptied { first })
