@@ -9,6 +9,7 @@
 pub mod admission;
 pub mod api;
 pub mod ask;
+pub mod blob;
 pub mod cli;
 pub mod client;
 pub mod clock;

@@ -14,6 +14,7 @@ mod admission;
 mod admit;
 mod asks;
 mod behaviour;
+mod blobs;
 mod bucket;
 mod calls;
 mod dialing;
@@ -44,6 +45,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use admit::ADMIT_BYTES_MAX;
+pub use blobs::{BLOB_STREAMS_MAX, BlobPeer, BlobStream, Duplex};
 pub use calls::{
     ANSWER_BYTES_MAX, CALL_PATIENCE_MAX, CALLS_MAX, CallPeer, Called, QUESTION_BYTES_MAX,
 };
@@ -188,6 +190,18 @@ pub enum NetCommand {
     AnswerCalls {
         /// Where to; it should have room for `CALLS_MAX`.
         node: mpsc::Sender<Called>,
+    },
+    /// Open a stream of `/aquifer/blob/1` to a peer that is up.
+    OpenBlob {
+        /// The peer.
+        to: NodeKey,
+        /// Where the stream goes.
+        reply: oneshot::Sender<Result<BlobStream, CallPeer>>,
+    },
+    /// From now on streams that peers open go to this channel; until then they are dropped.
+    ServeBlobs {
+        /// Where to; it should have room for `BLOB_STREAMS_MAX`.
+        node: mpsc::Sender<BlobPeer>,
     },
     /// Take back our admission, stop all frames at once, and close the connections.
     Expel {

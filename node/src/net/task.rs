@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use super::admission::Peers;
 use super::asks::{Asks, Question};
 use super::behaviour::Behaviour;
+use super::blobs::Blobs;
 use super::calls::Calls;
 use super::dialing::Dialing;
 use super::directory::ledger::Ledger;
@@ -71,6 +72,7 @@ pub(super) struct Wires {
 pub(super) struct Task {
     swarm: Swarm<Behaviour>,
     streams: Streams,
+    pub(super) blobs: Blobs,
     meshes: Meshes,
     verdicts: Verdicts,
     wires: Wires,
@@ -105,6 +107,7 @@ impl Task {
         let (standing, scope) = reaching::unknown();
         Self {
             swarm,
+            blobs: Blobs::new(control.clone()),
             streams: Streams::new(control),
             meshes,
             verdicts,
@@ -150,6 +153,7 @@ impl Task {
                 Some((peer, stream)) = self.streams.incoming.next() => {
                     self.peers.opened(peer, stream, &self.streams);
                 }
+                Some((peer, stream)) = self.blobs.incoming.next() => self.blob_opened(peer, stream),
                 Some(heard) = self.streams.heard.recv(), if hungry => self.hear(heard),
                 Some(answered) = self.calls.next_answer() => self.answer_call(answered),
                 now = beat.tick() => self.beat(now),
@@ -212,6 +216,8 @@ impl Task {
                 reply,
             } => self.call(&to, request, patience, reply),
             NetCommand::AnswerCalls { node } => self.calls.answered_by(node),
+            NetCommand::OpenBlob { to, reply } => self.open_blob(&to, reply),
+            NetCommand::ServeBlobs { node } => self.blobs.answered_by(node),
             NetCommand::Expel { peer } => self.expel(&peer),
             NetCommand::Serve => self.serve(),
             NetCommand::Directory(errand) => self.run_errand(errand),
@@ -399,6 +405,17 @@ impl Task {
         let is_relay = |peer: &PeerId| self.standing.relays().any(|relay| relay == peer);
         let seeks = |peer: &PeerId| self.dialing.seeks(peer) || is_relay(peer);
         self.peers.unsought(now, seeks)
+    }
+
+    /// Whether this peer and we have admitted each other.
+    pub(super) fn is_mutual(&self, peer: &PeerId) -> bool {
+        self.mutual_key(peer).is_some()
+    }
+
+    /// The name of a peer, if it and we have admitted each other.
+    pub(super) fn mutual_key(&self, peer: &PeerId) -> Option<NodeKey> {
+        let entry = self.peers.get(peer)?;
+        entry.is_mutual().then_some(entry.key)
     }
 
     fn snapshot(&mut self) -> NetSnapshot {
