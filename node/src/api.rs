@@ -7,6 +7,7 @@
 //! Not here: how a request is carried out (`memory`), how it is spelt on a door (`surface`, `cli`).
 
 mod govern;
+mod models;
 mod swarm;
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,10 @@ use utoipa::ToSchema;
 pub use govern::{
     Explain, Explained, Found, FoundNode, Invite, Invited, NewTopic, PeerView, PolicyView, Status,
     StoreView, TopicView, Tried,
+};
+pub use models::{
+    AskModel, CheckedModel, DroppedView, FetchView, GivenView, HeldModel, HolderView, ModelLine,
+    ModelProgress, ModelView, PushModel, PushedModel, RemovedModel,
 };
 pub use swarm::{Graph, GraphLink, GraphNode, Missing, Ping, Pinged};
 

@@ -54,7 +54,13 @@ mod tests {
     fn a_hash_is_64_lower_case_digits_and_nothing_else() {
         let hash = BlobHash([0xab; 32]);
         assert_eq!(BlobHash::parse(&hash.to_string()), Some(hash));
-        for bad in ["", "ab", &"AB".repeat(32), &"ab".repeat(33), &"zz".repeat(32)] {
+        for bad in [
+            "",
+            "ab",
+            &"AB".repeat(32),
+            &"ab".repeat(33),
+            &"zz".repeat(32),
+        ] {
             assert_eq!(BlobHash::parse(bad), None, "{bad}");
         }
     }

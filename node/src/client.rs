@@ -8,6 +8,7 @@
 //! Not here: what the routes are (`surface`), how answers are printed (`cli`).
 
 mod lines;
+mod models;
 mod swarm;
 
 use crate::api::{

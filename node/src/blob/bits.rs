@@ -87,7 +87,10 @@ impl Bits {
 
     /// How many are set.
     pub(crate) fn count(&self) -> u64 {
-        self.bytes.iter().map(|byte| u64::from(byte.count_ones())).sum()
+        self.bytes
+            .iter()
+            .map(|byte| u64::from(byte.count_ones()))
+            .sum()
     }
 }
 

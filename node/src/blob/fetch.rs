@@ -116,6 +116,17 @@ pub(crate) enum FetchBlob {
     CalledOff,
 }
 
+impl Order {
+    fn request(self, first: u64, groups: u32) -> Request {
+        Request {
+            topic: self.topic,
+            blob: self.blob,
+            first,
+            groups,
+        }
+    }
+}
+
 impl Tracker {
     /// Of a blob of `bytes` bytes, of which nothing is known yet.
     pub(crate) fn of(bytes: u64) -> Self {
@@ -145,7 +156,10 @@ impl Tracker {
 impl Progress {
     /// New bytes a second since it began.
     pub(crate) fn bytes_per_second(&self) -> u64 {
-        let seconds = self.took.unwrap_or_else(|| self.began.elapsed()).as_secs_f64();
+        let seconds = self
+            .took
+            .unwrap_or_else(|| self.began.elapsed())
+            .as_secs_f64();
         ((self.done_bytes - self.had_bytes) as f64 / seconds.max(0.001)) as u64
     }
 }
@@ -171,6 +185,10 @@ pub(crate) async fn fetch(
         .await?
     };
     let found = part.found_bytes;
+    if part.spoilt_bytes > 0 {
+        tracing::warn!(target: "aquifer::blob::spoilt", blob = %order.blob, bytes = part.spoilt_bytes,
+            "a map claimed bytes that are not there: they are fetched again");
+    }
     {
         let mut progress = tracker.lock();
         (progress.had_bytes, progress.done_bytes) = (found, found);
@@ -191,6 +209,42 @@ pub(crate) async fn fetch(
     drawn?;
     blocking(move || Ok(job.part.finish()?)).await?;
     Ok(())
+}
+
+/// Whether `node` says that it has the blob, whole; if not, why not, in words.
+///
+/// # Errors
+/// Why not.
+pub(crate) async fn has(holders: &dyn Holders, order: Order, node: NodeId) -> Result<(), String> {
+    stream_to(holders, order, node).await.map(drop)
+}
+
+/// A stream to a holder that says it has the blob.
+async fn stream_to(
+    holders: &dyn Holders,
+    order: Order,
+    node: NodeId,
+) -> Result<BlobStream, String> {
+    holders.allowed(&node)?;
+    let late = |_| "it did not answer in time".to_owned();
+    let mut stream = timeout(OPEN_PATIENCE, holders.open(node))
+        .await
+        .map_err(late)??;
+    let first = async {
+        order.request(0, 0).write(&mut stream).await?;
+        stream.flush().await?;
+        Reply::read(&mut stream).await
+    };
+    let reply = timeout(OPEN_PATIENCE, first).await.map_err(late)?;
+    match reply.map_err(|error| broken(&error))? {
+        Reply::Here(bytes) if bytes == order.bytes => Ok(stream),
+        Reply::Here(bytes) => Err(format!(
+            "it has {bytes} bytes of that name, the manifest says {}",
+            order.bytes
+        )),
+        Reply::Slice(_) => Err("it answered what was not asked".to_owned()),
+        other => Err(refusal(&other)),
+    }
 }
 
 async fn blocking<T: Send + 'static>(
@@ -270,45 +324,12 @@ impl Job {
     /// Draws slices from one holder until there are none left or it fails.
     async fn draw(&self, node: NodeId) -> Ended {
         let mut mine = VecDeque::new();
-        let ended = match self.stream(node).await {
+        let ended = match stream_to(&*self.holders, self.order, node).await {
             Ok(stream) => self.draw_slices(node, stream, &mut mine).await,
             Err(why) => Ended::Dropped(why),
         };
         mine.into_iter().for_each(|groups| self.queue.back(groups));
         ended
-    }
-
-    /// A stream to a holder that says it has the blob.
-    async fn stream(&self, node: NodeId) -> Result<BlobStream, String> {
-        self.holders.allowed(&node)?;
-        let late = |_| "it did not answer in time".to_owned();
-        let mut stream = timeout(OPEN_PATIENCE, self.holders.open(node))
-            .await
-            .map_err(late)??;
-        let first = async {
-            self.request(0, 0).write(&mut stream).await?;
-            stream.flush().await?;
-            Reply::read(&mut stream).await
-        };
-        let reply = timeout(OPEN_PATIENCE, first).await.map_err(late)?;
-        match reply.map_err(|error| broken(&error))? {
-            Reply::Here(bytes) if bytes == self.order.bytes => Ok(stream),
-            Reply::Here(bytes) => Err(format!(
-                "it has {bytes} bytes of that name, the manifest says {}",
-                self.order.bytes
-            )),
-            Reply::Slice(_) => Err("it answered what was not asked".to_owned()),
-            other => Err(refusal(&other)),
-        }
-    }
-
-    fn request(&self, first: u64, groups: u32) -> Request {
-        Request {
-            topic: self.order.topic,
-            blob: self.order.blob,
-            first,
-            groups,
-        }
     }
 
     /// `mine` is what is under way with this holder: asked for, or being proved.
@@ -360,7 +381,7 @@ impl Job {
                 break;
             };
             let count = (groups.end - groups.start) as u32;
-            let request = self.request(groups.start, count);
+            let request = self.order.request(groups.start, count);
             mine.push_back(groups);
             self.holders.allowed(node).map_err(Ended::Dropped)?;
             request.write(stream).await.map_err(|e| gone(&e))?;
@@ -422,7 +443,10 @@ impl Job {
         }
         self.queue.done(&groups);
         if self.queue.settled().is_multiple_of(LOOK_FOR_ROOM_EVERY) {
-            let missing = self.order.bytes.saturating_sub(self.tracker.now().done_bytes);
+            let missing = self
+                .order
+                .bytes
+                .saturating_sub(self.tracker.now().done_bytes);
             self.shelf.expect_room(missing).map_err(Ended::Full)?;
         }
         Ok(())

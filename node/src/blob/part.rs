@@ -70,7 +70,9 @@ impl Part {
         };
         let mut map = open(&names.map)?;
         let mut claims = Vec::new();
-        (&mut map).take(shape.groups().div_ceil(8)).read_to_end(&mut claims)?;
+        (&mut map)
+            .take(shape.groups().div_ceil(8))
+            .read_to_end(&mut claims)?;
         let claimed = Bits::read(claims, shape.groups());
         let bits = tree::check(&name, shape, &claimed, &files, &mut |_| {});
         // Holes: they take no room until they are filled.
@@ -128,7 +130,11 @@ impl Part {
         have.bits.set(groups.clone());
         let fresh = (span.end - span.start) - before;
         let touched = (groups.start / 8) as usize..groups.end.div_ceil(8) as usize;
-        write_at(&self.map, touched.start as u64, &have.bits.as_bytes()[touched])?;
+        write_at(
+            &self.map,
+            touched.start as u64,
+            &have.bits.as_bytes()[touched],
+        )?;
         have.unsynced += fresh;
         let due = have.unsynced >= SYNC_EVERY_BYTES;
         if due {
@@ -268,7 +274,10 @@ mod tests {
                 let part = Part::open(folder.path(), name, BYTES).expect("goes on");
                 assert!(part.found_bytes <= had);
                 if which == 2 {
-                    assert_eq!(part.spoilt_bytes, 0, "a shorter map claims less, not wrongly");
+                    assert_eq!(
+                        part.spoilt_bytes, 0,
+                        "a shorter map claims less, not wrongly"
+                    );
                 }
                 let found = part.found_bytes;
                 assert_eq!(fetch_rest(&part, shape, &stored), BYTES - found);
@@ -303,8 +312,16 @@ mod tests {
         let end = lie.len() - 1;
         lie[end] ^= 1;
         let refused = part.accept(&groups, &lie).expect_err("a lie");
-        assert!(matches!(refused, AcceptSlice::Open(OpenSlice::Group { group: 63 })));
+        assert!(matches!(
+            refused,
+            AcceptSlice::Open(OpenSlice::Group { group: 63 })
+        ));
         assert_eq!(part.have_bytes(), 0);
-        assert_eq!(fs::metadata(Names::of(folder.path(), &name).part).expect("there").len(), BYTES);
+        assert_eq!(
+            fs::metadata(Names::of(folder.path(), &name).part)
+                .expect("there")
+                .len(),
+            BYTES
+        );
     }
 }

@@ -83,8 +83,8 @@ pub(crate) enum KeepBlob {
         /// Bytes that must stay free.
         reserve: u64,
     },
-    /// Its file changed while it was read.
-    #[error("the file changed while it was read")]
+    /// It is longer or shorter than was said: a file changed while it was read, or a stream broke off.
+    #[error("it is longer or shorter than was said when it began to be read")]
     Changed,
     /// Whoever asked for it has gone.
     #[error("it was called off")]
@@ -234,7 +234,8 @@ impl Shelf {
             Err(error) => return Err(error),
         };
         let mut text = String::new();
-        file.take(TOPICS_PER_BLOB_MAX as u64 * 65).read_to_string(&mut text)?;
+        file.take(TOPICS_PER_BLOB_MAX as u64 * 65)
+            .read_to_string(&mut text)?;
         let topic = |line: &str| {
             let bytes = data_encoding::HEXLOWER.decode(line.as_bytes()).ok()?;
             Some(TopicId(bytes.try_into().ok()?))
@@ -540,9 +541,15 @@ mod tests {
         let home = Home::at(Some(folder.path().to_owned()));
         let shelf = Arc::new(Shelf::open(&home, free).expect("a shelf"));
         let refused = shelf.take_in(&[1; 9][..], 9, TOPIC, &mut |_| true);
-        assert!(matches!(refused, Err(KeepBlob::NoRoom { .. })), "{refused:?}");
+        assert!(
+            matches!(refused, Err(KeepBlob::NoRoom { .. })),
+            "{refused:?}"
+        );
         let refused = shelf.part(BlobHash([1; 32]), 9);
-        assert!(matches!(refused, Err(KeepBlob::NoRoom { .. })), "{refused:?}");
+        assert!(
+            matches!(refused, Err(KeepBlob::NoRoom { .. })),
+            "{refused:?}"
+        );
     }
 
     #[test]

@@ -12,9 +12,7 @@
 use super::BlobHash;
 use super::bits::Bits;
 use blake3::Hasher;
-use blake3::hazmat::{
-    HasherExt as _, Mode, merge_subtrees_non_root, merge_subtrees_root,
-};
+use blake3::hazmat::{HasherExt as _, Mode, merge_subtrees_non_root, merge_subtrees_root};
 use std::io;
 use std::ops::Range;
 

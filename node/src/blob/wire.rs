@@ -99,7 +99,10 @@ impl Reply {
             }
             Self::Absent => (2, &[][..]),
             Self::Busy => (3, &[][..]),
-            Self::Denied(why) => (4, &why.as_bytes()[..why.floor_char_boundary(REASON_BYTES_MAX)]),
+            Self::Denied(why) => (
+                4,
+                &why.as_bytes()[..why.floor_char_boundary(REASON_BYTES_MAX)],
+            ),
         };
         let len = u32::try_from(body.len()).expect("a slice is short");
         let mut head = [0; 5];
@@ -130,7 +133,9 @@ impl Reply {
         match kind {
             0 => Ok(Self::Slice(body)),
             1 => {
-                let length = body.try_into().map_err(|_| malformed("a length has 8 bytes"))?;
+                let length = body
+                    .try_into()
+                    .map_err(|_| malformed("a length has 8 bytes"))?;
                 Ok(Self::Here(u64::from_be_bytes(length)))
             }
             2 => Ok(Self::Absent),

@@ -305,6 +305,8 @@ impl Memory {
             peers,
             topics,
             memories: self.inner.indexer.count(&self.all_readable(&view)),
+            models: self.held_models(),
+            gpu_bytes: self.inner.gpu_bytes,
             index_ready: self.inner.indexer.is_filled(),
             store_bytes: NodeStore::bytes_on_disk(&self.inner.home),
             store: StoreView {

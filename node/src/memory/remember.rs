@@ -165,7 +165,11 @@ impl Memory {
 
     /// Founds `topic` if it is not there: with its parent's law, or kept in this node's own
     /// top-level region. Where data may go is widened by a person, never by a default.
-    async fn found_if_new(&self, view: &View, topic: &TopicName) -> Result<bool, Problem> {
+    pub(super) async fn found_if_new(
+        &self,
+        view: &View,
+        topic: &TopicName,
+    ) -> Result<bool, Problem> {
         if view.law.named(topic).is_some() || topic.is_reserved() {
             return Ok(false);
         }

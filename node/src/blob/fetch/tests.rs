@@ -141,7 +141,11 @@ impl Holders for World {
 
     fn open(&self, node: NodeId) -> Opening<'_> {
         self.opened.fetch_add(1, Ordering::Relaxed);
-        let found = self.holders().iter().find(|(other, ..)| *other == node).cloned();
+        let found = self
+            .holders()
+            .iter()
+            .find(|(other, ..)| *other == node)
+            .cloned();
         let (_, manner, giver) = found.expect("one of the candidates");
         let (ours, theirs) = tokio::io::duplex(64 << 10);
         tokio::spawn(async move {

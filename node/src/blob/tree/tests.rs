@@ -114,13 +114,13 @@ fn pairs_and_slices_are_byte_for_byte_those_of_bao_tree() {
     let groups_of_16 = BlockSize::from_chunk_log(4);
     for len in LENGTHS {
         let (name, shape, stored) = built(noise(len));
-        let theirs = bao_tree::io::outboard::PreOrderMemOutboard::create(&stored.data, groups_of_16);
+        let theirs =
+            bao_tree::io::outboard::PreOrderMemOutboard::create(&stored.data, groups_of_16);
         assert_eq!(theirs.root.as_bytes(), &name.0);
         assert_eq!(theirs.data, stored.pairs, "the pairs of {len} bytes");
         for first in (0..shape.groups()).step_by(SLICE_GROUPS as usize) {
             let groups = shape.slice(first);
-            let chunks =
-                ChunkRanges::from(ChunkNum(groups.start * 16)..ChunkNum(groups.end * 16));
+            let chunks = ChunkRanges::from(ChunkNum(groups.start * 16)..ChunkNum(groups.end * 16));
             let outboard = PreOrderOutboard {
                 root: theirs.root,
                 tree: theirs.tree,
