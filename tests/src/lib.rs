@@ -11,7 +11,7 @@
 //!
 //! What runs Aquifer: [`fleet`] (real nodes in this process, on loopback), [`machine`] (a node in a
 //! process of its own, so that it can be killed and its system calls made to fail), [`crowd`] (many
-//! processes on loopback, and what they cost), [`live`] (bare meshes of real nodes beside what the
+//! processes on loopback, and what they cost), [`models`] (a model in a crowd), [`live`] (bare meshes of real nodes beside what the
 //! simulator says of them) and [`wan`] (real nodes in network namespaces, with an
 //! emulated WAN between them).
 //!
@@ -24,6 +24,7 @@ pub mod fleet;
 pub mod live;
 pub mod machine;
 pub mod manifests;
+pub mod models;
 pub mod readable;
 pub mod sources;
 pub mod wan;

@@ -341,30 +341,30 @@ impl Job {
     ) -> Ended {
         let mut proving: Option<Proving> = None;
         loop {
-            if let Err(ended) = self.ask_for_more(&node, &mut stream, mine).await {
-                return ended;
-            }
-            let asked = mine.get(usize::from(proving.is_some())).cloned();
-            let read = match asked {
-                None => None,
-                Some(groups) => match self.read_slice(&node, &mut stream).await {
-                    Ok(bytes) => Some((groups, bytes)),
-                    Err(ended) => return ended,
+            let read = match self.ask_for_more(&node, &mut stream, mine).await {
+                Err(ended) => Err(ended),
+                Ok(()) => match mine.get(usize::from(proving.is_some())).cloned() {
+                    None => Ok(None),
+                    Some(groups) => {
+                        let read = self.read_slice(&node, &mut stream).await;
+                        read.map(|bytes| Some((groups, bytes)))
+                    }
                 },
             };
-            // One is proved while the next is read.
+            // One is proved while the next is read; and it counts, whatever becomes of its holder.
             if let Some(before) = proving.take()
                 && let Err(ended) = self.settle(&node, before, mine).await
             {
                 return ended;
             }
             match read {
-                Some((groups, bytes)) => proving = Some(self.prove(groups, bytes)),
-                None if self.queue.is_done() => return Ended::Done,
-                None if mine.is_empty() => {
+                Err(ended) => return ended,
+                Ok(Some((groups, bytes))) => proving = Some(self.prove(groups, bytes)),
+                Ok(None) if self.queue.is_done() => return Ended::Done,
+                Ok(None) if mine.is_empty() => {
                     let _ = timeout(GLANCE, self.queue.changed()).await;
                 }
-                None => {}
+                Ok(None) => {}
             }
         }
     }

@@ -24,6 +24,20 @@ impl Client {
         self.ask(&path_of(asked)).await
     }
 
+    /// All counters of the node, in the Prometheus text format.
+    ///
+    /// # Errors
+    /// As [`Client::remember`].
+    pub async fn metrics(&self) -> Result<String, Problem> {
+        let answer = self.send(request(Method::GET, "/metrics"), Bytes::new());
+        let response = within(super::PATIENCE, answer).await?;
+        if !response.status().is_success() {
+            return Err(refused(response).await);
+        }
+        let text = super::collect(response.into_body()).await?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
     /// Removes a model.
     ///
     /// # Errors

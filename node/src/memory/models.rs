@@ -24,6 +24,7 @@ use crate::clock::Stopwatch;
 use crate::config::parse_region;
 use crate::model::{DEFAULT_TOPIC, Manifest, ModelName, TAG};
 use crate::names;
+use aquifer_protocol::body::Manifest as NodeManifest;
 use aquifer_protocol::{NodeId, Regions, TopicId};
 use catalogue::{Catalogue, Entry};
 use law::may_keep_model;
@@ -319,6 +320,13 @@ impl Memory {
             let hint = format!("`aquifer model pull {} -t {}`", shown.name, shown.topic);
             Problem::new("not_here", 3, message, hint)
         })
+    }
+
+    /// What this node's manifest says of it: what others place work by.
+    pub fn own_manifest(&self) -> Option<NodeManifest> {
+        let view = self.view();
+        let known = view.law.member(&view.me.node())?;
+        Some(known.manifest.clone())
     }
 
     /// Reads what is here of a model and proves every byte, and asks the other holders what they have.
