@@ -259,10 +259,8 @@ mod tests {
             let mut entries = whole.metadata();
             entries.insert("model.regions".to_owned(), bad.to_owned());
             let read = Manifest::open(&whole.text(), &entries);
-            assert_eq!(
-                read.expect_err(bad).to_string().contains("model.regions"),
-                true
-            );
+            let why = read.expect_err(bad).to_string();
+            assert!(why.contains("model.regions"), "{why}");
         }
         assert!(whole.allows(&"eu/fr/paris-1".parse().expect("legal")));
         assert!(!whole.allows(&"eu/de".parse().expect("legal")));

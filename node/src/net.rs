@@ -45,6 +45,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use admit::ADMIT_BYTES_MAX;
+pub use asks::AskPeer;
 pub use blobs::{BLOB_STREAMS_MAX, BlobPeer, BlobStream, Duplex};
 pub use calls::{
     ANSWER_BYTES_MAX, CALL_PATIENCE_MAX, CALLS_MAX, CallPeer, Called, QUESTION_BYTES_MAX,
@@ -321,48 +322,6 @@ pub enum Trouble {
     HelloTooLong {
         /// Its length, bytes.
         length: usize,
-    },
-}
-
-/// Why a question got no answer.
-#[derive(Debug, Clone, Error)]
-pub enum AskPeer {
-    /// The address is no multiaddr.
-    #[error("not a multiaddr: {addr}")]
-    MalformedAddr {
-        /// The address.
-        addr: String,
-    },
-    /// The request is longer than `ADMIT_BYTES_MAX`.
-    #[error("the request has {length} bytes, at most {ADMIT_BYTES_MAX} are allowed")]
-    TooLong {
-        /// Its length, bytes.
-        length: usize,
-    },
-    /// Too many questions are under way; ask again later.
-    #[error("too many questions are under way")]
-    Busy,
-    /// No connection could be made.
-    #[error("cannot reach {addr}: {why}")]
-    Unreachable {
-        /// The address.
-        addr: String,
-        /// libp2p's reason.
-        why: String,
-    },
-    /// Something answers there, but it is no Aquifer node.
-    #[error("{addr} does not speak Aquifer's admission protocol")]
-    Unsupported {
-        /// The address.
-        addr: String,
-    },
-    /// The peer took the question and gave no answer in time, or hung up.
-    #[error("no answer from {addr}: {why}")]
-    NoAnswer {
-        /// The address.
-        addr: String,
-        /// libp2p's reason.
-        why: String,
     },
 }
 

@@ -21,7 +21,7 @@ const CANARY: &str = "canary-91d27be3c40f6a58";
 /// A file of a few slices that begins with the canary; `salt` makes it another one.
 fn file(fleet: &Fleet, salt: u8) -> PathBuf {
     let mut bytes: Vec<u8> = (0..3_000_000_u32)
-        .map(|i| (i * 31 >> 7) as u8 ^ salt)
+        .map(|i| ((i * 31) >> 7) as u8 ^ salt)
         .collect();
     bytes[..CANARY.len()].copy_from_slice(CANARY.as_bytes());
     let path = fleet.home(&format!("file-{salt}"));

@@ -19,7 +19,7 @@ use crate::clock::Stopwatch;
 use crate::net::BlobStream;
 use aquifer_protocol::{NodeId, TopicId};
 use queue::Queue;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::ops::Range;
 use std::pin::Pin;
@@ -42,6 +42,8 @@ const OPEN_PATIENCE: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// After so many slices the disk is looked at: 64 MiB.
 const LOOK_FOR_ROOM_EVERY: u64 = 64;
+/// A node that did not have it is asked again after this time: it may have fetched it itself.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// How often an idle holder looks whether another owes something for too long.
 const GLANCE: Duration = Duration::from_millis(500);
 
@@ -277,6 +279,8 @@ enum Ended {
     Done,
     /// For a reason of its own, in words.
     Dropped(String),
+    /// It has nothing to give now, and may have later.
+    Later(String),
     /// This node cannot keep what it gives.
     Full(KeepBlob),
 }
@@ -284,13 +288,19 @@ enum Ended {
 impl Job {
     async fn draw_from_all(self: Arc<Self>, stop: &CancellationToken) -> Result<(), FetchBlob> {
         let mut workers = JoinSet::new();
-        let mut tried = BTreeSet::new();
+        // Holders that were asked; and since when, for one that may have it later.
+        let mut asked: BTreeMap<NodeId, Option<Stopwatch>> = BTreeMap::new();
         loop {
             if self.queue.is_done() {
                 return Ok(());
             }
             for node in self.holders.candidates() {
-                if workers.len() < HOLDERS_MAX && tried.insert(node) {
+                let is_due = match asked.get(&node) {
+                    None => true,
+                    Some(since) => since.is_some_and(|since| since.elapsed() >= ASK_AGAIN),
+                };
+                if workers.len() < HOLDERS_MAX && is_due {
+                    asked.insert(node, None);
                     let job = self.clone();
                     workers.spawn(async move { (node, job.draw(node).await) });
                 }
@@ -302,7 +312,12 @@ impl Job {
             tokio::select! {
                 () = stop.cancelled() => return Err(FetchBlob::CalledOff),
                 // A worker that panicked is a bug, told by its panic; its slices are lost with it.
-                Some(Ok((node, ended))) = workers.join_next() => self.note(node, ended)?,
+                Some(Ok((node, ended))) = workers.join_next() => {
+                    if let Ended::Later(_) = &ended {
+                        asked.insert(node, Some(Stopwatch::start()));
+                    }
+                    self.note(node, ended)?;
+                }
                 () = self.queue.changed() => {}
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
@@ -312,9 +327,11 @@ impl Job {
     fn note(&self, node: NodeId, ended: Ended) -> Result<(), FetchBlob> {
         match ended {
             Ended::Done => {}
-            Ended::Dropped(why) => {
+            Ended::Dropped(why) | Ended::Later(why) => {
                 tracing::info!(target: "aquifer::blob::dropped", peer = ?node, blob = %self.order.blob, %why);
-                self.tracker.lock().dropped.push((node, why));
+                let mut progress = self.tracker.lock();
+                progress.dropped.retain(|(other, _)| *other != node);
+                progress.dropped.push((node, why));
             }
             Ended::Full(why) => return Err(FetchBlob::Keep(why)),
         }
@@ -326,7 +343,7 @@ impl Job {
         let mut mine = VecDeque::new();
         let ended = match stream_to(&*self.holders, self.order, node).await {
             Ok(stream) => self.draw_slices(node, stream, &mut mine).await,
-            Err(why) => Ended::Dropped(why),
+            Err(why) => Ended::Later(why),
         };
         mine.into_iter().for_each(|groups| self.queue.back(groups));
         ended
@@ -422,9 +439,8 @@ impl Job {
         mine: &mut VecDeque<Range<u64>>,
     ) -> Result<(), Ended> {
         let groups = proving.groups;
-        let accepted = match proving.task.await {
-            Ok(accepted) => accepted,
-            Err(_) => return Err(Ended::Full(KeepBlob::CalledOff)),
+        let Ok(accepted) = proving.task.await else {
+            return Err(Ended::Full(KeepBlob::CalledOff));
         };
         let fresh = match accepted {
             Ok(fresh) => fresh,

@@ -5,6 +5,7 @@ use super::super::tree::tests::noise;
 use super::super::tree::{self, GROUP_BYTES, SLICE_GROUPS};
 use super::*;
 use crate::home::Home;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use tokio::io::DuplexStream;
 

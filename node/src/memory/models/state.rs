@@ -177,10 +177,9 @@ impl Memory {
         let (models, order) = (&self.inner.models, wanted.order());
         loop {
             if models.shelf.bytes_of(&order.blob).is_some() {
-                return Ok(models
-                    .shelf
-                    .note_topic(&order.blob, order.topic)
-                    .map_err(|error| self.inner.home.trouble("note a model's topic", &error))?);
+                let noted = models.shelf.note_topic(&order.blob, order.topic);
+                let trouble = |e| self.inner.home.trouble("note a model's topic", &e);
+                return noted.map_err(trouble);
             }
             if let Some(tracker) = models.begin(order) {
                 return self.run_fetch(wanted, tracker, stop, tell).await;
