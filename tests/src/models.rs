@@ -43,8 +43,9 @@ pub struct Size {
 pub struct Report {
     /// The model's length, in bytes.
     pub bytes: u64,
-    /// A plain write and fsync of the same bytes.
-    pub disk_rate: f64,
+    /// A plain write and fsync of the same bytes, before all else and after the last transfer: what
+    /// a disk does depends on what it did before.
+    pub disk_rates: [f64; 2],
     /// BLAKE3 of the same bytes, on one thread.
     pub hash_rate: f64,
     /// Hashing and storing on the node that publishes, with its fsyncs.
@@ -120,7 +121,10 @@ pub async fn run(program: &Path, size: Size, say: impl Fn(&str) + Sync) -> Resul
     say(&format!("all have all after {:.1} s", spread.as_secs_f64()));
     let mut report = Report {
         bytes,
-        disk_rate: limits.disk,
+        disk_rates: [
+            limits.disk,
+            copied(&file, bytes).expect("there is room for a copy"),
+        ],
         hash_rate: limits.hash,
         store_rate: pushed.1,
         spread_seconds: spread.as_secs_f64(),
@@ -201,18 +205,7 @@ impl Limits {
             out.write_all(&block)?;
         }
         out.sync_all()?;
-        let copy = file.with_extension("copy");
-        let disk = timed(bytes, || {
-            let (mut from, mut to) = (File::open(file)?, File::create(&copy)?);
-            loop {
-                match from.read(&mut block)? {
-                    0 => return to.sync_all(),
-                    count => to.write_all(&block[..count])?,
-                }
-            }
-        })?;
-        std::fs::remove_file(&copy)?;
-        let mut block = vec![0; BLOCK];
+        let disk = copied(file, bytes)?;
         let hash = timed(bytes, || {
             let (mut from, mut hasher) = (File::open(file)?, blake3::Hasher::new());
             loop {
@@ -224,6 +217,22 @@ impl Limits {
         })?;
         Ok(Self { disk, hash })
     }
+}
+
+/// How fast a plain copy is written and made durable, in MiB a second.
+fn copied(file: &Path, bytes: u64) -> io::Result<f64> {
+    let (copy, mut block) = (file.with_extension("copy"), vec![0; BLOCK]);
+    let rate = timed(bytes, || {
+        let (mut from, mut to) = (File::open(file)?, File::create(&copy)?);
+        loop {
+            match from.read(&mut block)? {
+                0 => return to.sync_all(),
+                count => to.write_all(&block[..count])?,
+            }
+        }
+    })?;
+    std::fs::remove_file(&copy)?;
+    Ok(rate)
 }
 
 fn timed(bytes: u64, work: impl FnOnce() -> io::Result<()>) -> io::Result<f64> {

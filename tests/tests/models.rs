@@ -345,7 +345,8 @@ async fn a_model_comes_by_http_as_a_path_and_as_a_stream() {
     pushed.await.expect("pushed");
     assert!(seen > 0, "it says how far it is");
 
-    let body = std::fs::read(file(&fleet, 7)).expect("there");
+    // Longer than any other body may be.
+    let body = std::fs::read(file(&fleet, 7)).expect("there").repeat(2);
     let head = format!(
         "PUT /v1/models/streamed?topic=models&gpu=1GiB HTTP/1.1\r\nHost: {api}\r\nAuthorization: Bearer {}\r\n\
          Content-Type: application/octet-stream\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",

@@ -44,7 +44,8 @@ pub(crate) fn read_at(file: &File, mut offset: u64, mut into: &mut [u8]) -> io::
         if count == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        (into, offset) = (&mut into[count..], offset + count as u64);
+        into = &mut std::mem::take(&mut into)[count..];
+        offset += count as u64;
     }
     Ok(())
 }

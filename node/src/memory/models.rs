@@ -114,24 +114,24 @@ impl Memory {
         seen: Arc<Seen>,
         stop: CancellationToken,
     ) -> Result<PushedModel, Problem> {
-        let path = PathBuf::from(&asked.path);
+        // Opened before anything is founded for its sake.
+        let (from, bytes) = match content {
+            Content::File => opened(Path::new(&asked.path))?,
+            Content::Stream { bytes, from } => (from, bytes),
+        };
         let draft = self.draft(&asked).await?;
         let topic = draft.topic;
         let shelf = self.inner.models.shelf.clone();
         let watch = Stopwatch::start();
-        let hold = tokio::task::spawn_blocking(move || -> Result<(Hold, u64), Problem> {
-            let (from, bytes) = match content {
-                Content::File => opened(&path)?,
-                Content::Stream { bytes, from } => (from, bytes),
-            };
+        let hold = tokio::task::spawn_blocking(move || {
             let mut going = |done| {
                 say(&*seen, "storing", done, bytes);
                 !stop.is_cancelled()
             };
-            let taken = shelf.take_in(from, bytes, topic, &mut going);
-            Ok((taken.map_err(|why| not_kept(&why))?, bytes))
+            shelf.take_in(from, bytes, topic, &mut going)
         });
-        let (hold, bytes) = hold.await.map_err(|_| unexpected())??;
+        let hold = hold.await.map_err(|_| unexpected())?;
+        let hold = hold.map_err(|why| not_kept(&why))?;
         let took = watch.elapsed();
         let pushed = self.publish(asked, draft, &hold, bytes).await?;
         Ok(PushedModel {

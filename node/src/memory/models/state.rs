@@ -1,7 +1,7 @@
 //! What a node remembers of its models between calls: the shelf, the catalogue, and how fetches go.
 
 use super::law::{Source, may_keep_model};
-use super::trouble::{no_holder, not_kept};
+use super::trouble::{called_off, no_holder, not_kept};
 use super::{Catalogue, Wanted};
 use crate::api::Problem;
 use crate::blob::BlobHash;
@@ -187,7 +187,10 @@ impl Memory {
             if let Some(other) = models.fetching(&order.blob) {
                 tell(&other.tracker.now());
             }
-            tokio::time::sleep(SAY_EVERY).await;
+            tokio::select! {
+                () = stop.cancelled() => return Err(called_off()),
+                () = tokio::time::sleep(SAY_EVERY) => {}
+            }
         }
     }
 
@@ -221,7 +224,7 @@ impl Memory {
                 return Ok(());
             }
             Err(FetchBlob::Keep(why)) => not_kept(&why),
-            Err(FetchBlob::CalledOff) => Problem::new("called_off", 1, "it was called off", ""),
+            Err(FetchBlob::CalledOff) => called_off(),
             Err(FetchBlob::NoHolder { dropped }) => {
                 let named = |(node, why): &(_, String)| (names::node(node), why.clone());
                 no_holder(&wanted.manifest.name, dropped.iter().map(named).collect())

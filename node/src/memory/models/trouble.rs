@@ -34,7 +34,7 @@ pub(super) fn not_kept(why: &KeepBlob) -> Problem {
             "make room on the disk of the node's home, or remove a model; a fetch goes on by itself",
         ),
         KeepBlob::Changed => problem("file_changed", 1, "push it again once it is complete"),
-        KeepBlob::CalledOff => problem("called_off", 1, ""),
+        KeepBlob::CalledOff => called_off(),
         KeepBlob::Io(error) => Problem::new(
             "home_unusable",
             1,
@@ -42,6 +42,10 @@ pub(super) fn not_kept(why: &KeepBlob) -> Problem {
             "check the disk and the folder `blobs` in the node's home",
         ),
     }
+}
+
+pub(super) fn called_off() -> Problem {
+    Problem::new("called_off", 1, "it was called off", "")
 }
 
 /// `dropped` are those that were asked, and what came of it.
