@@ -8,6 +8,7 @@
 
 mod agents;
 mod govern;
+mod models;
 mod swarm;
 
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,10 @@ pub use agents::{
 pub use govern::{
     Explain, Explained, Found, FoundNode, Invite, Invited, NewTopic, PeerView, PolicyView, Status,
     StoreView, TopicView, Tried,
+};
+pub use models::{
+    AskModel, CheckedModel, DroppedView, FetchView, GivenView, HeldModel, HolderView, ModelLine,
+    ModelProgress, ModelView, PushModel, PushedModel, RemovedModel,
 };
 pub use swarm::{Graph, GraphLink, GraphNode, Missing, Ping, Pinged};
 

@@ -16,6 +16,7 @@ mod human;
 mod import;
 mod memories;
 mod meta;
+mod models;
 mod output;
 mod peers;
 mod shim;
@@ -123,6 +124,9 @@ enum Verb {
     /// Ask the law
     #[command(subcommand)]
     Policy(governing::PolicyVerb),
+    /// Publish models, and keep them where policies place them
+    #[command(subcommand)]
+    Model(models::ModelVerb),
     /// Show this node
     Status(swarm::StatusFlags),
     /// Show the nodes it is connected to, and the members it is not
@@ -248,6 +252,7 @@ impl Verb {
             Self::Watch(_) => "watch",
             Self::Topic(verb) => verb.name(),
             Self::Policy(_) => "policy explain",
+            Self::Model(verb) => verb.name(),
             Self::Status(_) => "status",
             Self::Peers => "peers",
             Self::Ping(_) => "ping",
@@ -288,6 +293,7 @@ impl Verb {
             Self::Forget(flags) => memories::forget(context, flags).await?,
             Self::Topic(verb) => governing::topic(context, verb).await?,
             Self::Policy(verb) => governing::policy(context, verb).await?,
+            Self::Model(verb) => models::model(context, verb).await?,
             Self::Status(flags) => swarm::status(context, &flags).await?,
             Self::Peers => peers::peers(context).await?,
             Self::Ping(flags) => peers::ping(context, flags).await?,
@@ -337,6 +343,14 @@ mod tests {
             "topic policy show org/eu",
             "topic policy set org/eu --regions eu",
             "policy explain org/eu --to us",
+            "model push f.gguf --name llama-3-8b:q4 -t acme/models --licence apache-2.0 --purpose chat --needs gpu=8GiB,ram=4GiB --regions eu,us",
+            "model update f.gguf --name llama-3-8b:q4",
+            "model pull llama-3-8b -t acme/models --json",
+            "model list",
+            "model show llama-3-8b",
+            "model check llama-3-8b",
+            "model rm llama-3-8b",
+            "up --gpu 8GiB",
             "status --check",
             "find org/eu --json",
             "doctor -o json",

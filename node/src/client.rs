@@ -9,6 +9,7 @@
 
 mod agents;
 mod lines;
+mod models;
 mod swarm;
 
 use crate::api::{

@@ -3,6 +3,7 @@
 //! Flags win over `AQUIFER_*` variables, those over `config.toml` in the home, that over
 //! `/etc/aquifer/config.toml`, that over defaults. An unknown key is an error that names it.
 
+use crate::amount;
 use crate::api::Problem;
 use crate::driver::Tap;
 use crate::home::Home;
@@ -42,6 +43,8 @@ pub struct Up {
     pub no_mdns: bool,
     /// The store engine, when a home is made: `redb` or `sled`.
     pub store: Option<String>,
+    /// GPU memory to say that this node has, such as `8GiB`.
+    pub gpu: Option<String>,
     /// The ticket of `aquifer join`.
     pub ticket: Option<String>,
     /// Sees what leaves, for tests.
@@ -82,6 +85,8 @@ pub struct Config {
     pub store: Option<String>,
     /// With less than this free on the disk, in MiB, the node takes no new records; 0 for no limit.
     pub disk_reserve_mib: Option<u64>,
+    /// GPU memory to say that this node has, such as `8GiB`.
+    pub gpu: Option<String>,
 }
 
 /// Configuration as used.
@@ -115,6 +120,8 @@ pub struct Settings {
     pub store: Option<EngineKind>,
     /// With less than this free on the disk, in bytes, the node takes no new records.
     pub disk_reserve_bytes: u64,
+    /// GPU memory to say that this node has, in bytes.
+    pub gpu_bytes: u64,
 }
 
 impl Config {
@@ -137,6 +144,7 @@ impl Config {
             max_memory_mib: own.max_memory_mib.or(machine.max_memory_mib),
             store: own.store.or(machine.store),
             disk_reserve_mib: own.disk_reserve_mib.or(machine.disk_reserve_mib),
+            gpu: own.gpu.or(machine.gpu),
         })
     }
 
@@ -203,6 +211,8 @@ impl Settings {
             .clone()
             .or_else(|| env("AQUIFER_STORE"))
             .or_else(|| config.store.clone());
+        let gpu = up.gpu.clone().or_else(|| env("AQUIFER_GPU"));
+        let gpu = gpu.or_else(|| config.gpu.clone());
         let roles = match &up.roles[..] {
             [] => None,
             names => Some(parse_roles(names)?),
@@ -225,6 +235,7 @@ impl Settings {
                 .disk_reserve_mib
                 .unwrap_or(DISK_RESERVE_MIB)
                 .saturating_mul(1 << 20),
+            gpu_bytes: gpu.as_deref().map_or(Ok(0), amount::read)?,
         })
     }
 }

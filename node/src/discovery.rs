@@ -113,7 +113,7 @@ impl Finder {
             said.announced = now.millis();
             let me = self.helm.view().me.clone();
             // It says nothing if nothing has changed; that the node stops is no failure here.
-            let _ = member::announce(&self.helm, &me, &state.listen, now).await;
+            let _ = member::announce(&self.helm, &me, &state.listen, None, now).await;
         }
     }
 

@@ -8,8 +8,10 @@
 
 pub mod admission;
 pub mod agents;
+pub mod amount;
 pub mod api;
 pub mod ask;
+pub mod blob;
 pub mod cli;
 pub mod client;
 pub mod clock;
@@ -22,6 +24,7 @@ pub mod home;
 pub mod indexer;
 pub mod keys;
 pub mod memory;
+pub mod model;
 pub mod moment;
 pub mod names;
 pub mod neighbours;
@@ -131,6 +134,8 @@ pub async fn start(up: Up) -> Result<Node, Problem> {
         ));
     }
     let health = opened.store.health();
+    let shelf = blob::shelf::Shelf::open(&home, settings.disk_reserve_bytes)
+        .map_err(|e| home.trouble("open the folder of blobs", &e))?;
     let room = Room::of(&home, settings.disk_reserve_bytes, health.clone());
     let engine = opened.store.kind();
     let open = {
@@ -175,6 +180,8 @@ pub async fn start(up: Up) -> Result<Node, Problem> {
         net: net_commands.clone(),
         api: settings.api.to_string().into(),
         up_since: clock.now().millis(),
+        models: memory::models::Models::of(Arc::new(shelf), up.tap.clone()),
+        gpu_bytes: settings.gpu_bytes,
     });
     agents::start(memory.clone(), errands, stop.clone())?;
     let (calls, called) = mpsc::channel(net::CALLS_MAX);
@@ -198,7 +205,18 @@ pub async fn start(up: Up) -> Result<Node, Problem> {
             .clone()
             .answer_calls(called, up.tap.clone(), stop.clone()),
     );
-    member::announce(&helm, &me, net.listening(), clock.now()).await?;
+    let (blobs, opened) = mpsc::channel(net::BLOB_STREAMS_MAX);
+    let _ = net_commands
+        .send(NetCommand::ServeBlobs { node: blobs })
+        .await;
+    let giver = Arc::new(memory.clone());
+    tokio::spawn(blob::serve::serve(giver, opened, stop.clone()));
+    let offer = member::Offer {
+        gpu_bytes: settings.gpu_bytes,
+        models: memory.model_entries(),
+    };
+    member::announce(&helm, &me, net.listening(), Some(offer), clock.now()).await?;
+    tokio::spawn(memory.clone().keep_models(stop.clone()));
     tokio::spawn(neighbours::keep(neighbours::Keeper {
         helm: helm.clone(),
         observed: observed.clone(),

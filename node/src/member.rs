@@ -194,13 +194,30 @@ fn keep_seeds(home: &Home, addrs: &[String]) -> Result<(), Problem> {
     home.write(SEEDS_FILE, addrs.join("\n").as_bytes())
 }
 
-/// Tells the hive where this node is and what it runs, if that is news.
+/// What a node says that others may run on it.
+pub(crate) struct Offer {
+    /// Bytes of GPU memory.
+    pub(crate) gpu_bytes: u64,
+    /// The models that are there, as manifests name them.
+    pub(crate) models: Vec<String>,
+}
+
+/// Tells the hive where this node is and what it runs, if that is news. Without an `offer`, what it
+/// offered before stands.
 pub(crate) async fn announce(
     helm: &Helm,
     me: &Member,
     listening: &[String],
+    offer: Option<Offer>,
     now: Time,
 ) -> Result<(), Problem> {
+    let view = helm.view();
+    let said = view.law.member(&me.node()).map(|known| &known.manifest);
+    let before = || Offer {
+        gpu_bytes: said.map_or(0, |said| said.gpu_bytes),
+        models: said.map_or_else(Vec::new, |said| said.models.clone()),
+    };
+    let offer = offer.unwrap_or_else(before);
     let manifest = Manifest {
         chain: me.chain().to_vec().into(),
         addresses: listening
@@ -210,12 +227,10 @@ pub(crate) async fn announce(
             .collect(),
         agent: concat!("aquifer/", env!("CARGO_PKG_VERSION")).to_owned(),
         storage_bytes: 0,
-        gpu_bytes: 0,
-        models: Vec::new(),
+        gpu_bytes: offer.gpu_bytes,
+        models: offer.models,
         up_since: now.millis(),
     };
-    let view = helm.view();
-    let said = view.law.member(&me.node()).map(|known| &known.manifest);
     let same = said.is_some_and(|said| {
         Manifest {
             up_since: said.up_since,

@@ -14,6 +14,7 @@ pub(crate) mod edge;
 mod govern;
 #[cfg(test)]
 mod liars;
+pub mod models;
 mod ordering;
 mod recall;
 mod refusal;
@@ -64,6 +65,8 @@ pub(crate) struct Inner {
     pub(crate) net: mpsc::Sender<NetCommand>,
     pub(crate) api: Mutex<String>,
     pub(crate) up_since: u64,
+    pub(crate) models: models::Models,
+    pub(crate) gpu_bytes: u64,
 }
 
 #[expect(clippy::unused_async, reason = "a door need not know which calls wait")]
@@ -237,6 +240,7 @@ impl Memory {
         text.push_str(&format!(
             "# TYPE aquifer_memories gauge\naquifer_memories {memories}\n"
         ));
+        text.push_str(&self.model_metrics());
         text
     }
 

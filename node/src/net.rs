@@ -14,6 +14,7 @@ mod admission;
 mod admit;
 mod asks;
 mod behaviour;
+mod blobs;
 mod bucket;
 mod calls;
 mod dialing;
@@ -44,6 +45,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use admit::ADMIT_BYTES_MAX;
+pub use asks::AskPeer;
+pub use blobs::{BLOB_STREAMS_MAX, BlobPeer, BlobStream, Duplex};
 pub use calls::{
     ANSWER_BYTES_MAX, CALL_PATIENCE_MAX, CALLS_MAX, CallPeer, Called, Callers, EDGE_BYTES_MAX,
     QUESTION_BYTES_MAX,
@@ -193,6 +196,18 @@ pub enum NetCommand {
         /// Where to; it should have room for `CALLS_MAX`.
         node: mpsc::Sender<Called>,
     },
+    /// Open a stream of `/aquifer/blob/1` to a peer that is up.
+    OpenBlob {
+        /// The peer.
+        to: NodeKey,
+        /// Where the stream goes.
+        reply: oneshot::Sender<Result<BlobStream, CallPeer>>,
+    },
+    /// From now on streams that peers open go to this channel; until then they are dropped.
+    ServeBlobs {
+        /// Where to; it should have room for `BLOB_STREAMS_MAX`.
+        node: mpsc::Sender<BlobPeer>,
+    },
     /// Take back our admission, stop all frames at once, and close the connections.
     Expel {
         /// The peer.
@@ -311,48 +326,6 @@ pub enum Trouble {
     HelloTooLong {
         /// Its length, bytes.
         length: usize,
-    },
-}
-
-/// Why a question got no answer.
-#[derive(Debug, Clone, Error)]
-pub enum AskPeer {
-    /// The address is no multiaddr.
-    #[error("not a multiaddr: {addr}")]
-    MalformedAddr {
-        /// The address.
-        addr: String,
-    },
-    /// The request is longer than `ADMIT_BYTES_MAX`.
-    #[error("the request has {length} bytes, at most {ADMIT_BYTES_MAX} are allowed")]
-    TooLong {
-        /// Its length, bytes.
-        length: usize,
-    },
-    /// Too many questions are under way; ask again later.
-    #[error("too many questions are under way")]
-    Busy,
-    /// No connection could be made.
-    #[error("cannot reach {addr}: {why}")]
-    Unreachable {
-        /// The address.
-        addr: String,
-        /// libp2p's reason.
-        why: String,
-    },
-    /// Something answers there, but it is no Aquifer node.
-    #[error("{addr} does not speak Aquifer's admission protocol")]
-    Unsupported {
-        /// The address.
-        addr: String,
-    },
-    /// The peer took the question and gave no answer in time, or hung up.
-    #[error("no answer from {addr}: {why}")]
-    NoAnswer {
-        /// The address.
-        addr: String,
-        /// libp2p's reason.
-        why: String,
     },
 }
 

@@ -24,8 +24,8 @@ pub struct Observed {
     tallies: Arc<Mutex<Tallies>>,
     happenings: broadcast::Sender<Happening>,
     agreed: watch::Sender<u64>,
-    /// Counts records that came in.
-    news: watch::Sender<u64>,
+    /// Counts changes of what is held and of the law.
+    changes: watch::Sender<u64>,
     /// Counts what discovery and the choice of neighbours want to look at.
     stirs: watch::Sender<u64>,
 }
@@ -49,7 +49,7 @@ impl Default for Observed {
             tallies: Arc::default(),
             happenings: broadcast::Sender::new(HAPPENINGS),
             agreed: watch::Sender::new(0),
-            news: watch::Sender::new(0),
+            changes: watch::Sender::new(0),
             stirs: watch::Sender::new(0),
         }
     }
@@ -66,9 +66,9 @@ impl Observed {
         self.agreed.subscribe()
     }
 
-    /// Rises with every record.
-    pub fn news(&self) -> watch::Receiver<u64> {
-        self.news.subscribe()
+    /// Rises when records come or go, or the law changes.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     /// Rises when peers come or go, members are learnt, or our addresses change.
@@ -249,7 +249,11 @@ impl Observer {
     /// Takes an event in: what is left for the index to do is added to `jobs`, and promised.
     pub(crate) fn on_event(&self, event: Event, view: &Arc<View>, jobs: &mut Vec<Job>) {
         let (seen, before) = (&self.observed, jobs.len());
+        let is_law = matches!(event, Event::LawChanged { .. });
         self.take(event, view, jobs, seen);
+        if is_law || jobs.len() > before {
+            seen.changes.send_modify(|count| *count += 1);
+        }
         self.indexer.promise(jobs.len() - before);
     }
 
@@ -268,7 +272,6 @@ impl Observer {
                     },
                 );
                 jobs.extend(self.index(record, from, view));
-                seen.news.send_modify(|count| *count += 1);
             }
             Event::Repaired { record, from } => {
                 info!(target: "aquifer::record::repaired", id = ?record.id(), from = ?from);

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use pace::{Health, Pace};
-pub(crate) use room::{LOOK_EVERY, Room};
+pub(crate) use room::{LOOK_EVERY, Room, free_bytes};
 
 /// Says which engine a home has, so that it is never opened with another.
 const ENGINE_FILE: &str = "store.engine";

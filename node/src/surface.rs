@@ -12,6 +12,7 @@ mod door;
 mod listen;
 mod mcp;
 mod memories;
+mod models;
 mod openapi;
 mod operations;
 pub(crate) mod problem;

@@ -6,6 +6,7 @@
 //!
 //! Not here: moving the data (`replica`), deciding who may hold it (`decide`).
 
+use crate::body::Manifest;
 use crate::certificate::Member;
 use crate::decide::{Label, Op, Subject, decide};
 use crate::identity::{NodeId, digest};
@@ -36,6 +37,34 @@ pub fn holders<'a>(
     }
     ranked.truncate(copies.into());
     ranked.into_iter().map(Member::node).collect()
+}
+
+/// What a workload needs of the node that runs it, as far as manifests tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Bytes of GPU memory.
+    pub gpu_bytes: u64,
+    /// BLAKE3 hashes of models that must be there, whole.
+    pub models: Vec<[u8; 32]>,
+}
+
+/// Whether the node that `manifest` describes says that it has all that `needs` names. Its word is
+/// signed, not proved, and may be old: who sends it work is told if it has not.
+pub fn capable(manifest: &Manifest, needs: &Needs) -> bool {
+    let has = |model: &[u8; 32]| manifest.models.contains(&model_entry(model));
+    manifest.gpu_bytes >= needs.gpu_bytes && needs.models.iter().all(has)
+}
+
+/// How a manifest says that its node has a model: half of the hash of its content. Every member of a
+/// hive reads manifests, and the name of a model is its topic's matter; of this entry nobody makes
+/// anything who does not know the content, or the record that names it.
+pub fn model_entry(hash: &[u8; 32]) -> String {
+    use core::fmt::Write as _;
+    let mut entry = String::from("blake3:");
+    for byte in &hash[..16] {
+        write!(entry, "{byte:02x}").expect("a string takes any text");
+    }
+    entry
 }
 
 fn weight(topic: TopicId, node: NodeId) -> [u8; 32] {
@@ -93,6 +122,33 @@ mod tests {
             moved[..2],
             [chosen[0], chosen[2]],
             "only the lost copy moves"
+        );
+    }
+
+    #[test]
+    fn a_node_is_capable_of_what_its_manifest_says_it_has() {
+        let models = [[1; 32], [2; 32]];
+        let manifest = Manifest {
+            chain: Vec::new().into(),
+            addresses: Vec::new(),
+            agent: String::new(),
+            storage_bytes: 0,
+            gpu_bytes: 8 << 30,
+            models: models.iter().map(model_entry).collect(),
+            up_since: 0,
+        };
+        let needs = |gpu_bytes, models: &[[u8; 32]]| Needs {
+            gpu_bytes,
+            models: models.to_vec(),
+        };
+        assert!(capable(&manifest, &Needs::default()));
+        assert!(capable(&manifest, &needs(8 << 30, &models)));
+        assert!(!capable(&manifest, &needs((8 << 30) + 1, &models)));
+        assert!(!capable(&manifest, &needs(0, &[[1; 32], [3; 32]])));
+        // Half of the hash is compared, and a manifest takes as many as it takes labels.
+        assert_eq!(
+            model_entry(&[0xab; 32]),
+            format!("blake3:{}", "ab".repeat(16))
         );
     }
 

@@ -184,7 +184,21 @@ impl Crowd {
         Ok(())
     }
 
-    fn home(&self, number: usize) -> PathBuf {
+    /// Kills the node at `number` with `kill -9`, if it still runs, and starts it again in its home.
+    ///
+    /// # Errors
+    /// [`Broken::Start`].
+    pub async fn restarts(&mut self, number: usize) -> Result<(), Broken> {
+        self.nodes[number].kill();
+        let region = self.nodes[number].region;
+        let (program, home) = (self.program.clone(), self.home(number));
+        self.nodes[number] = launch(program, home, number, region, vec!["up".into()]).await?;
+        Ok(())
+    }
+
+    /// The home of the node at `number`.
+    #[must_use]
+    pub fn home(&self, number: usize) -> PathBuf {
         self.folder.path().join(name(number))
     }
 
@@ -274,7 +288,7 @@ impl Crowd {
 }
 
 impl Node {
-    fn refuses(&self, what: &'static str, problem: Problem) -> Broken {
+    pub(crate) fn refuses(&self, what: &'static str, problem: Problem) -> Broken {
         let node = self.name.clone();
         Broken::Refused {
             node,

@@ -130,7 +130,7 @@ impl Host {
         mut errands: mpsc::Receiver<super::Errand>,
         stop: CancellationToken,
     ) {
-        let mut news = self.memory.parts().observed.news();
+        let mut news = self.memory.parts().observed.changes();
         loop {
             news.mark_unchanged();
             let wait = match self.beat().await {

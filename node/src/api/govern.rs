@@ -1,6 +1,6 @@
 //! Requests and answers about topics, laws, members and this node itself.
 
-use super::NodeName;
+use super::{HeldModel, NodeName};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
@@ -126,6 +126,12 @@ pub struct Status {
     /// WebAssembly agents that live here.
     #[serde(default)]
     pub agents: u64,
+    /// Models of which there is something here.
+    #[serde(default)]
+    pub models: Vec<HeldModel>,
+    /// Bytes of GPU memory that this node says it has.
+    #[serde(default)]
+    pub gpu_bytes: u64,
     /// Whether the recall index has caught up with the log.
     pub index_ready: bool,
     /// Bytes of the store on disk.
@@ -198,6 +204,13 @@ pub struct PeerView {
     /// Topics that both are to hold and that are not known to be equal.
     #[serde(default)]
     pub differs: Vec<String>,
+    /// Bytes of GPU memory that it says it has.
+    #[serde(default)]
+    pub gpu_bytes: u64,
+    /// Models that it says are there: `blake3:` and half of the hash of each, or the name where this
+    /// node knows it.
+    #[serde(default)]
+    pub models: Vec<String>,
 }
 
 /// Ask for a ticket.

@@ -49,6 +49,9 @@ pub(super) struct UpFlags {
     /// The store engine, chosen once when the home is made: redb or sled [default: redb]
     #[arg(long, value_name = "ENGINE")]
     store: Option<String>,
+    /// GPU memory to say that this node has, such as 8GiB: others place work by it
+    #[arg(long, value_name = "AMOUNT")]
+    gpu: Option<String>,
     /// Do not look for nodes on the local network
     #[arg(long)]
     no_mdns: bool,
@@ -177,6 +180,7 @@ impl UpFlags {
             roles: self.roles.clone(),
             no_mdns: self.no_mdns,
             store: self.store.clone(),
+            gpu: self.gpu.clone(),
             ticket,
             tap: None,
             clock_shift_ms: 0,
@@ -194,6 +198,7 @@ impl UpFlags {
             ("--region", &self.region),
             ("--api", &self.api),
             ("--store", &self.store),
+            ("--gpu", &self.gpu),
         ];
         let many = [
             ("--listen", &self.listen),

@@ -202,18 +202,6 @@ pub(super) fn bytes(count: u64) -> String {
     format!("{size:.1} {}", UNITS[unit])
 }
 
-/// Reads a number of bytes: 4096, 64KiB, 8GiB.
-pub(super) fn read_bytes(text: &str) -> Result<u64, String> {
-    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
-    let unit = units
-        .into_iter()
-        .find_map(|(unit, bits)| Some((text.strip_suffix(unit)?, bits)));
-    let (number, bits) = unit.unwrap_or((text, 0));
-    let read = number.trim().parse::<u64>().ok();
-    let read = read.and_then(|number| number.checked_mul(1 << bits));
-    read.ok_or_else(|| format!("`{text}` is no number of bytes: give 4096, 64KiB or 8GiB"))
-}
-
 /// How long ago, seen from now.
 pub(super) fn ago(millis: u64) -> String {
     moment::relative(millis, crate::clock::wall().millis())
@@ -222,13 +210,6 @@ pub(super) fn ago(millis: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_of_bytes_are_read() {
-        assert_eq!(Ok(4_096), read_bytes("4096"));
-        assert_eq!(Ok(8 << 30), read_bytes("8GiB"));
-        assert!(read_bytes("8GB").is_err() && read_bytes("99999999999TiB").is_err());
-    }
 
     #[test]
     fn columns_line_up_and_end_without_blanks() {

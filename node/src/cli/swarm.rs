@@ -90,6 +90,19 @@ pub(super) async fn status_watch(context: &Context, flags: StatusFlags) -> Resul
     }
 }
 
+/// The models of which there is something here; empty if there is none.
+fn models(status: &Status) -> String {
+    let told = status.models.iter().map(|model| {
+        let (here, all) = (model.here_bytes, model.bytes);
+        let size = match here == all {
+            true => human::bytes(all),
+            false => format!("{} of {}", human::bytes(here), human::bytes(all)),
+        };
+        format!("{}/{} ({size})", model.topic, human::safe(&model.name))
+    });
+    told.collect::<Vec<_>>().join("\n             ")
+}
+
 /// The status, as people read it.
 pub(super) fn shown(paint: Paint, status: &Status) -> String {
     let mut rows = vec![
@@ -103,6 +116,7 @@ pub(super) fn shown(paint: Paint, status: &Status) -> String {
             "memories",
             format!("{} in {} topics", status.memories, status.topics.len()),
         ),
+        ("models", models(status)),
         (
             "agents",
             match status.agents {

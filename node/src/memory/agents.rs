@@ -170,7 +170,7 @@ impl Memory {
     }
 
     async fn answered(&self, name: &str, id: [u8; 16], wait_ms: u64) -> Result<Invoked, Problem> {
-        let mut news = self.inner.observed.news();
+        let mut news = self.inner.observed.changes();
         let deadline = tokio::time::sleep(Duration::from_millis(wait_ms));
         tokio::pin!(deadline);
         loop {

@@ -306,6 +306,8 @@ impl Memory {
             topics,
             memories: self.inner.indexer.count(&self.all_readable(&view)),
             agents: self.inner.agents.with(|host| host.count()).await?,
+            models: self.held_models(),
+            gpu_bytes: self.inner.gpu_bytes,
             index_ready: self.inner.indexer.is_filled(),
             store_bytes: NodeStore::bytes_on_disk(&self.inner.home),
             store: StoreView {

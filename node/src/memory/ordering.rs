@@ -300,7 +300,7 @@ impl Memory {
         (name, version): (&Name, u64),
         wait_ms: u64,
     ) -> Result<AgentView, Problem> {
-        let mut news = self.inner.observed.news();
+        let mut news = self.inner.observed.changes();
         let deadline = tokio::time::sleep(Duration::from_millis(wait_ms));
         tokio::pin!(deadline);
         loop {

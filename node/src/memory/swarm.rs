@@ -109,6 +109,8 @@ impl Memory {
                 last_seen: self.inner.observed.last_seen(node),
                 agrees: Vec::new(),
                 differs: Vec::new(),
+                gpu_bytes: known.manifest.gpu_bytes,
+                models: self.name_models(&known.manifest),
             }
         }));
         Ok(peers)
@@ -146,6 +148,7 @@ impl Memory {
             names
         };
         let member = self.member_of(view, &node);
+        let known = view.law.member(&node);
         PeerView {
             node: names::node(&node),
             region: self.region_of_peer(view, &node),
@@ -161,6 +164,8 @@ impl Memory {
             last_seen: None,
             agrees: named(agrees),
             differs: named(differs),
+            gpu_bytes: known.map_or(0, |known| known.manifest.gpu_bytes),
+            models: known.map_or_else(Vec::new, |known| self.name_models(&known.manifest)),
         }
     }
 

@@ -10,10 +10,52 @@ use libp2p::request_response::{OutboundFailure, OutboundRequestId};
 use libp2p::swarm::ConnectionId;
 use tokio::sync::oneshot;
 
-use super::AskPeer;
+use super::ADMIT_BYTES_MAX;
 
 /// Questions under way at one time.
 const ASKS_MAX: usize = 16;
+
+/// Why a question got no answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AskPeer {
+    /// The address is no multiaddr.
+    #[error("not a multiaddr: {addr}")]
+    MalformedAddr {
+        /// The address.
+        addr: String,
+    },
+    /// The request is longer than `ADMIT_BYTES_MAX`.
+    #[error("the request has {length} bytes, at most {ADMIT_BYTES_MAX} are allowed")]
+    TooLong {
+        /// Its length, bytes.
+        length: usize,
+    },
+    /// Too many questions are under way; ask again later.
+    #[error("too many questions are under way")]
+    Busy,
+    /// No connection could be made.
+    #[error("cannot reach {addr}: {why}")]
+    Unreachable {
+        /// The address.
+        addr: String,
+        /// libp2p's reason.
+        why: String,
+    },
+    /// Something answers there, but it is no Aquifer node.
+    #[error("{addr} does not speak Aquifer's admission protocol")]
+    Unsupported {
+        /// The address.
+        addr: String,
+    },
+    /// The peer took the question and gave no answer in time, or hung up.
+    #[error("no answer from {addr}: {why}")]
+    NoAnswer {
+        /// The address.
+        addr: String,
+        /// libp2p's reason.
+        why: String,
+    },
+}
 
 /// Where an answer goes.
 pub(super) type Reply = oneshot::Sender<Result<Vec<u8>, AskPeer>>;

@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use super::admission::Peers;
 use super::asks::{Asks, Question};
 use super::behaviour::Behaviour;
+use super::blobs::Blobs;
 use super::calls::{Callers, Calls};
 use super::dialing::Dialing;
 use super::directory::ledger::Ledger;
@@ -72,6 +73,7 @@ pub(super) struct Wires {
 pub(super) struct Task {
     swarm: Swarm<Behaviour>,
     streams: Streams,
+    pub(super) blobs: Blobs,
     meshes: Meshes,
     verdicts: Verdicts,
     wires: Wires,
@@ -107,6 +109,7 @@ impl Task {
         let (standing, scope) = reaching::unknown();
         Self {
             swarm,
+            blobs: Blobs::new(control.clone()),
             streams: Streams::new(control),
             meshes,
             verdicts,
@@ -153,6 +156,7 @@ impl Task {
                 Some((peer, stream)) = self.streams.incoming.next() => {
                     self.peers.opened(peer, stream, &self.streams);
                 }
+                Some((peer, stream)) = self.blobs.incoming.next() => self.blob_opened(peer, stream),
                 Some(heard) = self.streams.heard.recv(), if hungry => self.hear(heard),
                 Some(answered) = self.calls.next_answer() => self.answer_call(answered),
                 Some(answered) = self.devices.next_answer() => self.answer_device(answered),
@@ -219,6 +223,8 @@ impl Task {
                 Callers::Nodes => self.calls.answered_by(node),
                 Callers::Devices => self.devices.answered_by(node),
             },
+            NetCommand::OpenBlob { to, reply } => self.open_blob(&to, reply),
+            NetCommand::ServeBlobs { node } => self.blobs.answered_by(node),
             NetCommand::Expel { peer } => self.expel(&peer),
             NetCommand::Serve => self.serve(),
             NetCommand::Directory(errand) => self.run_errand(errand),
@@ -406,6 +412,17 @@ impl Task {
         let is_relay = |peer: &PeerId| self.standing.relays().any(|relay| relay == peer);
         let seeks = |peer: &PeerId| self.dialing.seeks(peer) || is_relay(peer);
         self.peers.unsought(now, seeks)
+    }
+
+    /// Whether this peer and we have admitted each other.
+    pub(super) fn is_mutual(&self, peer: &PeerId) -> bool {
+        self.mutual_key(peer).is_some()
+    }
+
+    /// The name of a peer, if it and we have admitted each other.
+    pub(super) fn mutual_key(&self, peer: &PeerId) -> Option<NodeKey> {
+        let entry = self.peers.get(peer)?;
+        entry.is_mutual().then_some(entry.key)
     }
 
     fn snapshot(&mut self) -> NetSnapshot {

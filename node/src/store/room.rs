@@ -110,13 +110,13 @@ impl Room {
 
 /// The bytes that may still be written where `path` is; none if that is not known here.
 #[cfg(unix)]
-pub(super) fn free_bytes(path: &std::path::Path) -> Option<u64> {
+pub(crate) fn free_bytes(path: &std::path::Path) -> Option<u64> {
     let found = rustix::fs::statvfs(path).ok()?;
     Some(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 #[cfg(not(unix))]
-pub(super) fn free_bytes(_: &std::path::Path) -> Option<u64> {
+pub(crate) fn free_bytes(_: &std::path::Path) -> Option<u64> {
     None
 }
 

@@ -4,7 +4,8 @@
 //! changes or reveals anything, not even on the loopback address: any web page can make its
 //! visitor's browser send requests there, under a name of its own choosing (DNS rebinding). Hence
 //! also: JSON only, since a browser sends no JSON across origins without asking first, and nobody
-//! here answers that question. `GET /healthz` alone needs no token; it says `ok`.
+//! here answers that question. (A model is sent by PUT as `application/octet-stream`, of which the same
+//! holds, and may be of any size.) `GET /healthz` alone needs no token; it says `ok`.
 //!
 //! Over the Unix socket the kernel has said who is calling before the first byte is read (`listen`);
 //! what remains is to hold bodies to JSON and to their size.
@@ -164,6 +165,9 @@ fn check_token(token: &blake3::Hash, headers: &HeaderMap) -> Result<(), Problem>
 
 fn check_body(request: &Request) -> Result<(), Problem> {
     let headers = request.headers();
+    if is_model(request) {
+        return Ok(());
+    }
     let length = headers
         .get(CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok());
@@ -192,6 +196,16 @@ fn check_body(request: &Request) -> Result<(), Problem> {
         message,
         "send `Content-Type: application/json`",
     ))
+}
+
+/// Whether it brings a model: bytes of any number, which are written as they arrive. A browser does
+/// not send that kind across origins without asking first either, nor does it a PUT.
+fn is_model(request: &Request) -> bool {
+    let mut kinds = request.headers().get_all(CONTENT_TYPE).iter();
+    let kind = (kinds.next(), kinds.next());
+    request.method() == Method::PUT
+        && request.uri().path().starts_with("/v1/models/")
+        && matches!(kind, (Some(one), None) if one == "application/octet-stream")
 }
 
 fn is_json(kind: &str) -> bool {

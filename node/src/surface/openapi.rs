@@ -3,7 +3,7 @@
 //! `routes!` puts a handler into the router and its description into the document at once, and
 //! [`routes()`] is the only place that adds either, so that the two cannot differ.
 
-use super::{App, agents, mcp, memories, operations, topics};
+use super::{App, agents, mcp, memories, models, operations, topics};
 use axum::Router;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
@@ -25,6 +25,7 @@ use utoipa_axum::routes;
     ),
     tags(
         (name = "memories", description = "Remember, recall, forget"),
+        (name = "models", description = "Models: files of any size, kept where a topic's law places them"),
         (name = "topics", description = "Topics and their law"),
         (name = "node", description = "This node"),
         (name = "wasm", description = "WebAssembly agents"),
@@ -43,6 +44,10 @@ pub(super) fn routes() -> (Router<App>, String) {
         .routes(routes!(memories::search))
         .routes(routes!(memories::forget))
         .routes(routes!(memories::export))
+        .routes(routes!(models::list, models::push))
+        .routes(routes!(models::show, models::put, models::remove))
+        .routes(routes!(models::pull))
+        .routes(routes!(models::check))
         .routes(routes!(topics::all, topics::create))
         .routes(routes!(topics::policy, topics::policy_set))
         .routes(routes!(topics::explain))
@@ -156,6 +161,7 @@ mod tests {
     /// The routes of `surface.md` §6.4 that exist so far, and those of this node's own.
     const PROMISED: &[&str] = &[
         "delete /v1/memories/{id}",
+        "delete /v1/models/{name}",
         "get /docs",
         "get /graph",
         "get /healthz",
@@ -171,6 +177,8 @@ mod tests {
         "get /v1/memories",
         "get /v1/memories/{id}",
         "get /v1/memories/{id}/history",
+        "get /v1/models",
+        "get /v1/models/{name}",
         "get /v1/peers",
         "get /v1/status",
         "get /v1/topics",
@@ -181,11 +189,15 @@ mod tests {
         "post /v1/invites",
         "post /v1/memories",
         "post /v1/memories:batch",
+        "post /v1/models",
+        "post /v1/models:check",
+        "post /v1/models:pull",
         "post /v1/ping",
         "post /v1/policy:explain",
         "post /v1/search",
         "post /v1/stop",
         "post /v1/topics",
+        "put /v1/models/{name}",
         "put /v1/topics/{topic}/policy",
     ];
 
