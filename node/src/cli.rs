@@ -19,6 +19,7 @@ mod output;
 mod peers;
 mod shim;
 mod swarm;
+mod task;
 mod text;
 
 use crate::api::Problem;
@@ -141,6 +142,9 @@ enum Verb {
     /// Try what this machine can do
     #[command(subcommand)]
     Bench(bench::BenchVerb),
+    /// Run a program shut in and on a budget, beside the agents
+    #[command(subcommand)]
+    Task(task::TaskVerb),
     /// Speak the Model Context Protocol on stdin and stdout
     Mcp,
     /// Where things are
@@ -253,6 +257,7 @@ impl Verb {
             Self::Import(_) => "import",
             Self::Export(_) => "export",
             Self::Bench(_) => "bench agents",
+            Self::Task(verb) => verb.name(),
             Self::Mcp => "mcp",
             Self::Config(_) => "config path",
             Self::Completions(_) => "completions",
@@ -270,6 +275,7 @@ impl Verb {
             Self::Watch(flags) => return swarm::watch(context, flags).await,
             Self::Status(flags) if flags.watch => return swarm::status_watch(context, flags).await,
             Self::Export(flags) => return import::export(context, flags).await,
+            Self::Task(verb) => return task::task(context, verb).await,
             Self::Mcp => return shim::mcp(context).await,
             Self::Completions(flags) => return Ok(meta::completions(flags)),
             Self::Help(flags) => meta::help(context, flags)?,
@@ -335,6 +341,8 @@ mod tests {
             "find org/eu --json",
             "doctor -o json",
             "bench agents --agents 1000000 --seconds 60 --engine wasmi --durable step --json",
+            "task run --memory 256MiB --time 10s --cpu 1 --stdin f --file a --env LANG --json -- sh -c true",
+            "task probe --json",
             "mcp --home /h",
             "import f.jsonl -t topic --keep-going",
             "export -t topic",

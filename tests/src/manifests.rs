@@ -52,10 +52,16 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("aquifer-simulator", &["aquifer-protocol"]),
     (
         "aquifer-node",
-        &["aquifer-crdt", "aquifer-protocol", "aquifer-wasm"],
+        &[
+            "aquifer-crdt",
+            "aquifer-protocol",
+            "aquifer-runner",
+            "aquifer-wasm",
+        ],
     ),
     ("aquifer-guest", &[]),
     ("aquifer-kernel", &[]),
+    ("aquifer-runner", &["aquifer-protocol"]),
     ("aquifer-wasm", &["aquifer-protocol"]),
 ];
 

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 #[cfg(target_os = "linux")]
 mod apart;
 #[cfg(target_os = "linux")]
-mod census;
+pub(crate) mod census;
 #[cfg(target_os = "linux")]
 mod filter;
 #[cfg(target_os = "linux")]

@@ -12,11 +12,13 @@ use crate::ability::Refusal;
 use crate::job::Job;
 use crate::limits::{GRACE, SETUP, TICK};
 use crate::outcome::{Ended, Outcome, Over, Said, Usage};
+use crate::stage::census;
 use crate::stage::talk::{self, At, Broke, MAPPED, Part, Report, Word, Words};
 use crate::stage::{JOB, NAME, Stage};
 use crate::{RunFailure, Stop};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{Pid, geteuid};
 use std::fs;
 use std::io::{self, Read, Write};
@@ -64,10 +66,8 @@ pub(super) fn run(settings: &Settings, job: &Job, stop: &Stop) -> Result<Outcome
         (None, Some(report)) => report.ended,
         (None, None) => return Err(lost("it ended without a word")),
     };
-    let report = report.unwrap_or(Report {
-        ended,
-        cpu_us: 0,
-        memory_peak_bytes: 0,
+    let (cpu_us, memory_peak_bytes) = report.map_or((attendant.cpu_us, 0), |report| {
+        (report.cpu_us, report.memory_peak_bytes)
     });
     let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     Ok(Outcome {
@@ -79,8 +79,8 @@ pub(super) fn run(settings: &Settings, job: &Job, stop: &Stop) -> Result<Outcome
         usage: Usage {
             wall_us: us(lasted),
             setup_us: us(setup),
-            cpu_us: used.cpu_us.max(report.cpu_us),
-            memory_peak_bytes: used.memory_peak_bytes.max(report.memory_peak_bytes),
+            cpu_us: used.cpu_us.max(cpu_us),
+            memory_peak_bytes: used.memory_peak_bytes.max(memory_peak_bytes),
             pids_refused: used.pids_refused,
         },
     })
@@ -104,6 +104,8 @@ struct Attendant {
     report: Option<Report>,
     running: Option<Instant>,
     ended: Option<Instant>,
+    /// Time of processors of the stage and all below it, once they are gone.
+    cpu_us: u64,
     is_closed: bool,
 }
 
@@ -132,6 +134,7 @@ impl Attendant {
             report: None,
             running: None,
             ended: None,
+            cpu_us: 0,
             is_closed: false,
             child,
         };
@@ -279,18 +282,32 @@ impl Attendant {
         let _ = self.socket.shutdown(Shutdown::Both);
         let until = Instant::now() + GRACE;
         let mut is_killed = false;
-        loop {
-            match self.child.try_wait() {
-                Ok(Some(_)) | Err(_) => break,
-                Ok(None) if Instant::now() > until && !is_killed => {
-                    self.kill();
-                    is_killed = true;
-                }
-                Ok(None) => std::thread::sleep(Duration::from_millis(1)),
+        while !self.has_ended() {
+            if Instant::now() > until && !is_killed {
+                self.kill();
+                is_killed = true;
             }
+            std::thread::sleep(Duration::from_millis(1));
         }
+        // Until it is waited for, it tells what all those took that it waited for.
+        self.cpu_us = self.cpu_us.max(census::cpu_us(self.child.id()));
+        // It has ended, so this does not wait.
+        let _ = self.child.wait();
         if let Some(group) = self.group.take() {
             group.kill();
+        }
+    }
+
+    /// Whether the stage has ended; it is not waited for.
+    fn has_ended(&self) -> bool {
+        let Ok(pid) = i32::try_from(self.child.id()) else {
+            return true;
+        };
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::WNOHANG;
+        match waitid(Id::Pid(Pid::from_raw(pid)), flags) {
+            Ok(WaitStatus::StillAlive) | Err(nix::Error::EINTR) => false,
+            // Who is no longer there was waited for in an earlier call.
+            Ok(_) | Err(_) => true,
         }
     }
 

@@ -51,6 +51,8 @@ fn go(socket: &mut UnixStream) -> Result<(), Broke> {
         return Err("the runner said something else").at("be mapped");
     }
     become_user()?;
+    // What these processes are is not for the job to read or to change.
+    nix::sys::prctl::set_dumpable(false).at("keep to itself")?;
     let signals = children()?;
     match fork()? {
         Some(child) => tend(child, socket, &signals),

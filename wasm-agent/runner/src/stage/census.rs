@@ -19,10 +19,21 @@ pub(super) struct Census {
     pub(super) cpu_us: u64,
 }
 
+/// Time of processors of one process and of all that it waited for, in microseconds, from its start to
+/// its end: it may have ended, if it was not waited for.
+pub(crate) fn cpu_us(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    ticks_of(&stat) * tick_us()
+}
+
+fn tick_us() -> u64 {
+    let ticks = sysconf(SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100);
+    1_000_000 / u64::try_from(ticks).unwrap_or(100).max(1)
+}
+
 /// Counts. Who ends meanwhile is not counted.
 pub(super) fn take() -> Census {
-    let ticks = sysconf(SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100);
-    let tick_us = 1_000_000 / u64::try_from(ticks).unwrap_or(100).max(1);
+    let tick_us = tick_us();
     let mut census = Census::default();
     let Ok(processes) = fs::read_dir("/proc") else {
         return census;

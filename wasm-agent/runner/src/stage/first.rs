@@ -23,6 +23,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::time::Instant;
 
 /// Runs the job to its end.
 pub(super) fn play(part: &Part, socket: &mut UnixStream, signals: &SignalFd) -> Result<(), Broke> {
@@ -57,10 +58,7 @@ pub(super) fn play(part: &Part, socket: &mut UnixStream, signals: &SignalFd) -> 
 /// Reaps whatever ends until the job does, or goes over a budget that is for the stage to watch.
 fn attend(job: Pid, part: &Part, socket: &UnixStream, signals: &SignalFd) -> Result<Report, Broke> {
     let budget = &part.request.budget;
-    let tick = match part.is_watching {
-        true => PollTimeout::try_from(TICK).at("keep time")?,
-        false => PollTimeout::NONE,
-    };
+    let mut tick = PollTimeout::NONE;
     let mut peak = 0;
     loop {
         while signals.read_signal().at("hear of its children")?.is_some() {}
@@ -68,7 +66,10 @@ fn attend(job: Pid, part: &Part, socket: &UnixStream, signals: &SignalFd) -> Res
             return Ok(report(ended, peak));
         }
         if part.is_watching {
+            let began = Instant::now();
             let seen = census::take();
+            // Many processes take long to count: that is to stay a tenth of the time.
+            tick = PollTimeout::try_from(TICK.max(began.elapsed() * 10)).at("keep time")?;
             peak = peak.max(seen.memory_bytes);
             let over = match () {
                 () if seen.memory_bytes > budget.memory_bytes => Some(Over::Memory),

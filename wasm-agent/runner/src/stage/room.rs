@@ -99,7 +99,17 @@ fn raise(request: &Request) -> Result<(), Broke> {
     for folder in ["dev", "etc", "in", "old", "proc", "tmp"] {
         fs::create_dir(inside(folder)).at("make a folder")?;
     }
-    Ok(())
+    // Before what is shown, which may lie below it. A size of 0 would be no limit at all.
+    let bytes = request.budget.scratch_bytes.max(PAGE);
+    let options = format!("size={bytes},nr_inodes={SCRATCH_INODES},mode=1777");
+    mount(
+        Some("scratch"),
+        &inside("tmp"),
+        Some("tmpfs"),
+        flags,
+        Some(&*options),
+    )
+    .at("make its /tmp")
 }
 
 fn inside(path: &str) -> PathBuf {
@@ -193,19 +203,7 @@ fn furnish(request: &Request) -> Result<(), Broke> {
         place(file).at(&format!("place the file {}", file.name))?;
     }
     fs::write(inside("stdin"), &request.stdin).at("write its stdin")?;
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    // A size of 0 would be no limit at all.
-    let bytes = request.budget.scratch_bytes.max(PAGE);
-    let options = format!("size={bytes},nr_inodes={SCRATCH_INODES},mode=1777");
-    mount(
-        Some("scratch"),
-        &inside("tmp"),
-        Some("tmpfs"),
-        flags,
-        Some(&*options),
-    )
-    .at("make its /tmp")?;
-    let flags = flags | MsFlags::MS_NOEXEC;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(
         Some("proc"),
         &inside("proc"),

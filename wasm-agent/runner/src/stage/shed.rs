@@ -42,8 +42,10 @@ fn shed(part: &Part, stdin: &File) -> Result<(), Broke> {
 
 fn limit(part: &Part) -> Result<(), Broke> {
     let budget = &part.request.budget;
-    // The first process of the namespace and its parent are the same user's.
-    let pids = u64::from(budget.pids) + 2;
+    // The first process of the namespace and its parent are the same user's. A control group is to refuse
+    // before this does, since it counts how often.
+    let spare = if part.is_watching { 0 } else { 8 };
+    let pids = u64::from(budget.pids) + 2 + spare;
     let mut limits = vec![
         (Resource::RLIMIT_CORE, 0),
         (Resource::RLIMIT_CPU, budget.cpu_ms.div_ceil(1_000) + 1),

@@ -121,8 +121,8 @@ fn the_first_process_keeps_its_things_to_itself() {
         for name in ('environ', 'maps', 'mem', 'auxv', 'io', 'syscall', 'stack', 'pagemap'):\n\
         \x20tried('file', lambda: open('/proc/1/' + name, 'rb').read(1))\n\
         for name in ('oom_score_adj', 'uid_map', 'setgroups', 'coredump_filter'):\n\
-        \x20tried('write', lambda: open('/proc/1/' + name, 'w').write('0'))\n\
-        tried('map', lambda: open('/proc/self/uid_map', 'w').write('0 0 1'))\n";
+        \x20tried('write', lambda: os.write(os.open('/proc/1/' + name, os.O_WRONLY), b'0'))\n\
+        tried('map', lambda: os.write(os.open('/proc/self/uid_map', os.O_WRONLY), b'0 0 1'))\n";
     for (stand, lines) in told("first", calls) {
         assert_eq!(lines.len(), 18);
         for line in lines {
