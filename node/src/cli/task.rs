@@ -289,10 +289,10 @@ fn told(outcome: &Outcome) -> String {
     let how = match outcome.ended {
         Ended::Exited(code) => format!("exited with {code}"),
         Ended::Signalled(signal) => format!("was ended by signal {signal}"),
-        Ended::Over(over) => format!(
-            "was stopped: over its {}",
-            format!("{over:?}").to_lowercase()
-        ),
+        Ended::Over(Over::Wall) => "was stopped: its time was over".to_owned(),
+        Ended::Over(Over::Cpu) => "was stopped: too much time of processors".to_owned(),
+        Ended::Over(Over::Memory) => "was stopped: too much memory".to_owned(),
+        Ended::Over(Over::Output) => "was stopped: too much output".to_owned(),
         Ended::Stopped => "was stopped".to_owned(),
     };
     let usage = &outcome.usage;
@@ -320,15 +320,12 @@ fn probe() -> Answer {
     for runner in runners {
         let found = runner.probe();
         rows.extend(lines(runner.name(), &found));
-        if let Ok(ability) = &found {
-            notes.push(format!("{}: {}", runner.name(), ability.walls.join(", ")));
-            notes.extend(
-                ability
-                    .notes
-                    .iter()
-                    .map(|note| format!("{}: {note}", runner.name())),
-            );
-        }
+        let said = match &found {
+            Ok(ability) => [vec![ability.walls.join(", ")], ability.notes.clone()].concat(),
+            Err(refusal) => vec![refusal.hint.clone()],
+        };
+        let said = said.iter().map(|note| format!("{}: {note}", runner.name()));
+        notes.extend(said);
         all.push(found_data(runner.name(), &found));
     }
     let paint = super::human::Paint::of(false);
@@ -339,10 +336,7 @@ fn probe() -> Answer {
 fn lines(name: &str, found: &Result<Ability, Refusal>) -> Vec<Vec<String>> {
     let row = |what: &str, held: &str, by: &str| [name, what, held, by].map(str::to_owned).to_vec();
     match found {
-        Err(refusal) => vec![
-            row("runs jobs", "no", &refusal.why),
-            row("", "", &refusal.hint),
-        ],
+        Err(refusal) => vec![row("runs jobs", "no", &refusal.why)],
         Ok(ability) => {
             let took = format!("a trial took {:.1} ms", ability.trial_us as f64 / 1e3);
             let mut rows = vec![row("runs jobs", "yes", &took)];

@@ -92,7 +92,8 @@ pub struct Usage {
     /// Time until its first instruction, in microseconds: what the runner needed to shut it in.
     #[n(1)]
     pub setup_us: u64,
-    /// Time of processors, in microseconds.
+    /// Time of processors, in microseconds. Of a job that was stopped and was in no control group, what
+    /// its processes had waited for.
     #[n(2)]
     pub cpu_us: u64,
     /// Most memory at once, in bytes: as its control group counted it, or, without one, as it was seen

@@ -56,7 +56,7 @@ pub(super) fn run(settings: &Settings, job: &Job, stop: &Stop) -> Result<Outcome
     let told = attendant.attend(settings, job, stop)?;
     let running = attendant.running.unwrap_or(began);
     let setup = running.duration_since(began);
-    let lasted = attendant.ended.unwrap_or_else(Instant::now) - running;
+    let lasted = running.elapsed();
     let used = attendant.reading();
     let report = attendant.report;
     attendant.close();
@@ -66,10 +66,13 @@ pub(super) fn run(settings: &Settings, job: &Job, stop: &Stop) -> Result<Outcome
         (None, Some(report)) => report.ended,
         (None, None) => return Err(lost("it ended without a word")),
     };
-    let (cpu_us, memory_peak_bytes) = report.map_or((attendant.cpu_us, 0), |report| {
-        (report.cpu_us, report.memory_peak_bytes)
-    });
     let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    let report = report.unwrap_or_else(|| Report {
+        ended,
+        wall_us: us(lasted),
+        cpu_us: attendant.cpu_us,
+        memory_peak_bytes: 0,
+    });
     Ok(Outcome {
         job: job.hash(),
         runner: "process".to_owned(),
@@ -77,10 +80,10 @@ pub(super) fn run(settings: &Settings, job: &Job, stop: &Stop) -> Result<Outcome
         stdout: attendant.stdout.said(),
         stderr: attendant.stderr.said(),
         usage: Usage {
-            wall_us: us(lasted),
+            wall_us: report.wall_us,
             setup_us: us(setup),
-            cpu_us: used.cpu_us.max(cpu_us),
-            memory_peak_bytes: used.memory_peak_bytes.max(memory_peak_bytes),
+            cpu_us: used.cpu_us.max(report.cpu_us),
+            memory_peak_bytes: used.memory_peak_bytes.max(report.memory_peak_bytes),
             pids_refused: used.pids_refused,
         },
     })
@@ -103,7 +106,6 @@ struct Attendant {
     group: Option<Group>,
     report: Option<Report>,
     running: Option<Instant>,
-    ended: Option<Instant>,
     /// Time of processors of the stage and all below it, once they are gone.
     cpu_us: u64,
     is_closed: bool,
@@ -133,7 +135,6 @@ impl Attendant {
             group,
             report: None,
             running: None,
-            ended: None,
             cpu_us: 0,
             is_closed: false,
             child,
@@ -223,10 +224,7 @@ impl Attendant {
                     return Err(RunFailure::NoStart { program, why });
                 }
                 Word::Failed(step, why) => return Err(failed(step, why)),
-                Word::Ended(report) => {
-                    self.report = Some(report);
-                    self.ended = Some(Instant::now());
-                }
+                Word::Ended(report) => self.report = Some(report),
             }
         }
         Ok(())

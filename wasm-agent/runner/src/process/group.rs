@@ -250,13 +250,14 @@ fn make_in(above: &Path, has_to_give: bool) -> io::Result<PathBuf> {
         Err(why) if why.kind() == io::ErrorKind::AlreadyExists => {}
         made => made?,
     }
-    if has_to_give && !dir.join("memory.max").exists() {
-        // Each by itself, as one that is not there fails all.
-        for controller in ["+memory", "+pids", "+cpu"] {
-            let _ = write(above, "cgroup.subtree_control", controller);
+    let has = |controller: &str| dir.join(format!("{controller}.max")).exists();
+    for controller in ["memory", "pids", "cpu"] {
+        if has_to_give && !has(controller) {
+            // Each by itself, as one that is not there fails all.
+            let _ = write(above, "cgroup.subtree_control", &format!("+{controller}"));
         }
     }
-    if has_to_give && !(dir.join("memory.max").exists() && dir.join("pids.max").exists()) {
+    if has_to_give && !(has("memory") && has("pids")) {
         fs::remove_dir(&dir)?;
         return Err(io::Error::other("it gives no memory and pids controllers"));
     }

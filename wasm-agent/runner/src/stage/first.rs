@@ -47,11 +47,13 @@ pub(super) fn play(part: &Part, socket: &mut UnixStream, signals: &SignalFd) -> 
         true => Word::Running,
         false => Word::NoStart(why),
     };
+    let began = Instant::now();
     talk::say(socket, &word).at("speak to the runner")?;
     if word != Word::Running {
         return Ok(());
     }
-    let report = attend(job, part, socket, signals)?;
+    let mut report = attend(job, part, socket, signals)?;
+    report.wall_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
     talk::say(socket, &Word::Ended(report)).at("speak to the runner")
 }
 
@@ -124,6 +126,7 @@ fn signalled(signal: Signal) -> Ended {
 fn report(ended: Ended, peak: u64) -> Report {
     let mut report = Report {
         ended,
+        wall_us: 0,
         cpu_us: 0,
         memory_peak_bytes: peak,
     };

@@ -54,11 +54,14 @@ pub(crate) struct Report {
     /// How.
     #[n(0)]
     pub(crate) ended: Ended,
-    /// Time of processors, in microseconds.
+    /// How long it lasted, in microseconds.
     #[n(1)]
+    pub(crate) wall_us: u64,
+    /// Time of processors, in microseconds.
+    #[n(2)]
     pub(crate) cpu_us: u64,
     /// Most memory that was seen, in bytes.
-    #[n(2)]
+    #[n(3)]
     pub(crate) memory_peak_bytes: u64,
 }
 

@@ -29,7 +29,9 @@ fn as_many_processes_as_the_budget_has_and_no_more() {
         if os.fork() == 0: time.sleep(60); os._exit(0)\n  n += 1\n\
         except OSError as why: print(n, why.errno)";
     for stand in &stands {
-        let said = well(&stand.run("as many as it may", python(script)));
+        let mut request = python(script);
+        request.budget.wall_ms = 20_000;
+        let said = well(&stand.run("as many as it may", request));
         assert_eq!(said, "32 11\n", "{}", stand.name);
     }
 }
@@ -45,7 +47,9 @@ fn a_memory_bomb_is_stopped() {
     let shared = "import mmap\nx = mmap.mmap(-1, 1 << 29)\n\
         for i in range(0, 1 << 29, 4096): x[i] = 1";
     for stand in &stands {
-        let outcome = stand.run("memory bomb of one", python(one));
+        let mut request = python(one);
+        request.budget.wall_ms = 20_000;
+        let outcome = stand.run("memory bomb of one", request);
         let is_stopped = match stand.is_grouped {
             true => outcome.ended == Ended::Over(Over::Memory),
             // Python is refused the memory by its own limit, and ends; or it is seen in time.
@@ -57,7 +61,7 @@ fn a_memory_bomb_is_stopped() {
             ("memory bomb, shared", shared),
         ] {
             let mut request = python(script);
-            request.budget.wall_ms = 10_000;
+            request.budget.wall_ms = 20_000;
             let outcome = stand.run(what, request);
             assert_eq!(
                 outcome.ended,
@@ -86,7 +90,8 @@ fn a_disk_filler_finds_a_small_disk() {
                 "mkdir /tmp/d && cd /tmp/d && seq 1 70000 | xargs -n 5000 touch 2>&1 | \
                  grep -c 'No space'; exit 0",
             );
-            request.budget.wall_ms = 20_000;
+            request.budget.wall_ms = 60_000;
+            request.budget.cpu_ms = 60_000;
             request.budget.scratch_bytes = 256 << 20;
             request.budget.memory_bytes = 512 << 20;
             request
@@ -139,8 +144,8 @@ fn half_a_processor_is_half_a_processor() {
         request.budget.cores = 500;
         let outcome = stand.run("half a processor", request);
         assert_eq!(outcome.ended, Ended::Over(Over::Wall));
-        // A period begins before the job does, so it may have one more.
-        let most = outcome.usage.wall_us / 2 + 100_000;
+        // The stage is in the group as well, and a period may begin before it.
+        let most = (outcome.usage.setup_us + outcome.usage.wall_us) / 2 + 100_000;
         assert!(outcome.usage.cpu_us <= most, "{:?}", outcome.usage);
     }
 }

@@ -75,6 +75,7 @@ fn an_ordinary_user_runs_jobs_as_well() {
     if !geteuid().is_root() {
         return; // Then every story is an ordinary user's already.
     }
+    let (_, _turn) = stands("ordinary-user");
     let folder = tempfile::tempdir().expect("a folder");
     fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("it is ours");
     let (test, stage) = (folder.path().join("test"), folder.path().join("stage"));
