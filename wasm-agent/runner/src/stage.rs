@@ -35,8 +35,10 @@ pub(crate) mod talk;
 /// What a stage is called, as its `argv[0]`.
 pub const NAME: &str = "aquifer-runner-stage";
 
-/// The argument that asks for a job, and the one that asks for a trial of virtual machines.
+/// The argument that asks for a job.
+#[cfg(target_os = "linux")]
 pub(crate) const JOB: &str = "job";
+/// The argument that asks for a trial of virtual machines.
 pub(crate) const GUEST: &str = "guest";
 
 /// The binary that stages are started from.

@@ -51,15 +51,18 @@ pub(super) fn run(settings: &Settings, job: &Job, stop: &Stop) -> Result<Outcome
         request: job.request().clone(),
         is_watching: attendant.group.is_none(),
     };
+    let limit = attendant.socket.set_write_timeout(Some(SETUP));
+    limit.at("give the stage its part")?;
     talk::say(&mut attendant.socket, &part).at("give the stage its part")?;
     attendant.socket.set_nonblocking(true).at("listen")?;
     let told = attendant.attend(settings, job, stop)?;
     let running = attendant.running.unwrap_or(began);
     let setup = running.duration_since(began);
-    let lasted = running.elapsed();
     let used = attendant.reading();
     let report = attendant.report;
     attendant.close();
+    // Of a job that was stopped: until all of it was gone.
+    let lasted = running.elapsed();
     let ended = match (told, report) {
         _ if used.is_out_of_memory => Ended::Over(Over::Memory),
         (Some(told), _) => told,
@@ -159,13 +162,16 @@ impl Attendant {
             self.wait()?;
             self.listen(settings, &job.request().argv[0])?;
             let room = job.request().budget.output_bytes;
-            let room = self
+            let beyond = self
                 .stdout
                 .take_in(room.saturating_sub(self.stderr.length()))
                 + self
                     .stderr
                     .take_in(room.saturating_sub(self.stdout.length()));
-            if room > 0 {
+            if self.stdout.length() + self.stderr.length() > 0 {
+                self.runs();
+            }
+            if beyond > 0 {
                 return Ok(Some(Ended::Over(Over::Output)));
             }
             if self.is_over() {
@@ -218,7 +224,7 @@ impl Attendant {
         while let Some(word) = self.words.next()? {
             match word {
                 Word::Apart => self.map(settings).at("map the stage's user")?,
-                Word::Running => self.running = Some(Instant::now()),
+                Word::Running => self.runs(),
                 Word::NoStart(why) => {
                     let program = program.to_owned();
                     return Err(RunFailure::NoStart { program, why });
@@ -228,6 +234,11 @@ impl Attendant {
             }
         }
         Ok(())
+    }
+
+    /// Notes that the job runs: its stage says so, or it was itself heard before that.
+    fn runs(&mut self) {
+        self.running.get_or_insert_with(Instant::now);
     }
 
     /// Makes the stage's one user, inside, an ordinary user outside: nobody if this is root.

@@ -64,21 +64,23 @@ impl Group {
     pub(super) fn make(budget: &Budget) -> Result<Self, NoGroup> {
         let table = read("/proc/self/mountinfo").map_err(|why| NoGroup(why.to_string()))?;
         let own = read("/proc/self/cgroup").map_err(|why| NoGroup(why.to_string()))?;
-        let second = Self::two(&table, &own, budget);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{NAME}{}-{count}", std::process::id());
+        let second = Self::two(&table, &own, &name, budget);
         second.or_else(|two| {
-            Self::one(&table, &own, budget)
+            Self::one(&table, &own, &name, budget)
                 .map_err(|one| NoGroup(format!("version 2: {two}; version 1: {one}")))
         })
     }
 
-    fn two(table: &str, own: &str, budget: &Budget) -> Result<Self, String> {
+    fn two(table: &str, own: &str, name: &str, budget: &Budget) -> Result<Self, String> {
         let (root, path) = home(table, own, None)?;
         let mut refused = format!("nothing at {}", root.display());
         for above in path
             .ancestors()
             .take_while(|above| above.starts_with(&root))
         {
-            match make_in(above, true) {
+            match make_in(above, name, true) {
                 Ok(dir) => {
                     let group = Self {
                         version: Version::Two(dir),
@@ -94,10 +96,10 @@ impl Group {
         Err(refused)
     }
 
-    fn one(table: &str, own: &str, budget: &Budget) -> Result<Self, String> {
+    fn one(table: &str, own: &str, name: &str, budget: &Budget) -> Result<Self, String> {
         let make = |controller| {
             let (_, path) = home(table, own, Some(controller))?;
-            make_in(&path, false).map_err(|why| format!("{}: {why}", path.display()))
+            make_in(&path, name, false).map_err(|why| format!("{}: {why}", path.display()))
         };
         let mut group = Self {
             version: Version::One {
@@ -241,12 +243,11 @@ impl Drop for Group {
 
 /// Makes a group in `above`, with controllers if they have to be given, and clears away those whose
 /// runner is gone.
-fn make_in(above: &Path, has_to_give: bool) -> io::Result<PathBuf> {
+fn make_in(above: &Path, name: &str, has_to_give: bool) -> io::Result<PathBuf> {
     sweep(above);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let dir = above.join(format!("{NAME}{}-{count}", std::process::id()));
+    let dir = above.join(name);
     match fs::create_dir(&dir) {
-        // Controllers that are mounted together.
+        // Controllers that are mounted together share a folder.
         Err(why) if why.kind() == io::ErrorKind::AlreadyExists => {}
         made => made?,
     }

@@ -198,6 +198,35 @@ fn a_setuid_program_has_no_more_rights_than_any_other() {
 }
 
 #[test]
+fn a_job_of_root_has_nothing_of_root() {
+    let (stands, _turn) = stands("root");
+    if !nix::unistd::geteuid().is_root() {
+        return; // An ordinary user has nothing of root to give.
+    }
+    for stand in &stands {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("it is ours");
+        let secret = folder.path().join("secret");
+        fs::write(&secret, "root's").expect("it can be written");
+        fs::set_permissions(&secret, Permissions::from_mode(0o640)).expect("it is ours");
+        let path = folder.path().to_str().expect("it is text").to_owned();
+        let mut settings = settings();
+        settings.shows.push(path.clone());
+        settings.groups = stand.is_grouped;
+        let mut request = sh(&format!(
+            "id -G; stat -c '%u %g' {path}/secret; cat {path}/secret"
+        ));
+        request.sees.push(path);
+        let job = Job::of(request).expect("a job");
+        let outcome = Process::new(settings).run(&job, &Stop::default());
+        let outcome = outcome.expect("an outcome");
+        assert_eq!(outcome.ended, Ended::Exited(1));
+        // It is in no group but its own, and root is nobody that it knows.
+        assert_eq!(crate::stand::out(&outcome), "1000\n65534 65534\n");
+    }
+}
+
+#[test]
 fn a_file_that_was_left_open_stays_outside() {
     let (stands, _turn) = stands("files");
     let secret = fs::File::open("/etc/hostname").expect("a file");

@@ -61,7 +61,8 @@ fn a_memory_bomb_is_stopped() {
             ("memory bomb, shared", shared),
         ] {
             let mut request = python(script);
-            request.budget.wall_ms = 20_000;
+            request.budget.wall_ms = 60_000;
+            request.budget.cpu_ms = 60_000;
             let outcome = stand.run(what, request);
             assert_eq!(
                 outcome.ended,
