@@ -21,6 +21,7 @@ mod output;
 mod peers;
 mod shim;
 mod swarm;
+mod task;
 mod text;
 
 use crate::api::Problem;
@@ -149,6 +150,9 @@ enum Verb {
     /// Try what this machine can do
     #[command(subcommand)]
     Bench(bench::BenchVerb),
+    /// Run a program shut in and on a budget, beside the agents
+    #[command(subcommand)]
+    Task(task::TaskVerb),
     /// Speak the Model Context Protocol on stdin and stdout
     Mcp,
     /// Where things are
@@ -263,6 +267,7 @@ impl Verb {
             Self::Export(_) => "export",
             Self::Agent(verb) => verb.name(),
             Self::Bench(_) => "bench agents",
+            Self::Task(verb) => verb.name(),
             Self::Mcp => "mcp",
             Self::Config(_) => "config path",
             Self::Completions(_) => "completions",
@@ -280,6 +285,7 @@ impl Verb {
             Self::Watch(flags) => return swarm::watch(context, flags).await,
             Self::Status(flags) if flags.watch => return swarm::status_watch(context, flags).await,
             Self::Export(flags) => return import::export(context, flags).await,
+            Self::Task(verb) => return task::task(context, verb).await,
             Self::Mcp => return shim::mcp(context).await,
             Self::Completions(flags) => return Ok(meta::completions(flags)),
             Self::Help(flags) => meta::help(context, flags)?,
@@ -367,6 +373,8 @@ mod tests {
             "agent move a --to abcd",
             "agent stop a",
             "bench agents --agents 1000000 --seconds 60 --engine wasmi --durable step --json",
+            "task run --memory 256MiB --time 10s --cpu 1 --stdin f --file a --env LANG --json -- sh -c true",
+            "task probe --json",
             "mcp --home /h",
             "import f.jsonl -t topic --keep-going",
             "export -t topic",

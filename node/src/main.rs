@@ -4,6 +4,10 @@ use aquifer_node::cli::{self, Cli, LogFormat};
 use tracing_subscriber::EnvFilter;
 
 fn main() {
+    // Before anything else: a job's stage is this binary started anew, and must have one thread.
+    if let Some(code) = aquifer_runner::stage::entered(std::env::args_os()) {
+        std::process::exit(code.into());
+    }
     let code = match cli::parse(std::env::args_os()) {
         Ok(cli) => run(cli),
         Err(code) => code,

@@ -52,12 +52,18 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("aquifer-simulator", &["aquifer-protocol"]),
     (
         "aquifer-node",
-        &["aquifer-crdt", "aquifer-protocol", "aquifer-wasm"],
+        &[
+            "aquifer-crdt",
+            "aquifer-protocol",
+            "aquifer-runner",
+            "aquifer-wasm",
+        ],
     ),
     ("aquifer-guest", &[]),
     ("aquifer-kernel", &[]),
     ("aquifer-wasm", &["aquifer-kernel", "aquifer-protocol"]),
     ("aquifer-edge", &["aquifer-protocol", "aquifer-wasm"]),
+    ("aquifer-runner", &["aquifer-protocol"]),
 ];
 
 /// The package that may see every other, and that no other may see.

@@ -21,6 +21,8 @@ pub const UNSAFE_FILES: &[&str] = &[
     "tests/src/wan/tun.rs",
     "wasm-agent/guest/src/abi.rs",
     "wasm-agent/kernel/size/src/lib.rs",
+    "wasm-agent/runner/src/microvm/guest.rs",
+    "wasm-agent/runner/src/stage/fork.rs",
 ];
 
 /// How many lines above `unsafe` its `// SAFETY:` comment may start.

@@ -320,7 +320,7 @@ fn an_arrow_that_no_edge_follows_and_a_package_without_a_row_are_caught() {
 fn a_package_that_sees_the_tests_is_caught() {
     let node = manifest(
         "aquifer-node",
-        "[dependencies]\naquifer-protocol = '1'\naquifer-crdt = '1'\naquifer-wasm = '1'\n\
+        "[dependencies]\naquifer-protocol = '1'\naquifer-crdt = '1'\naquifer-runner = '1'\naquifer-wasm = '1'\n\
          [dev-dependencies]\naquifer-tests = { path = '../tests' }",
     );
     let tests = manifest(
