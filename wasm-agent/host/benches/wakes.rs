@@ -14,7 +14,7 @@ use aquifer_wasm::engine::Engine;
 use aquifer_wasm::engine::interpreter::Interpreter;
 use aquifer_wasm::engine::jit::Jit;
 use aquifer_wasm::kind::Kind;
-use aquifer_wasm::ledger::{Checker, Entry, LEDGER_MIN, Ledger};
+use aquifer_wasm::ledger::{Checker, LEDGER_MIN, Ledger};
 use aquifer_wasm::manifest::{Budget, Granted, Manifest, Rate};
 use aquifer_wasm::profile::Profile;
 use aquifer_wasm::receipt::{Batch, Receipt};
@@ -202,7 +202,7 @@ fn keeping(
             }
             match audits {
                 52 => entries.iter().step_by(20).for_each(|bytes| {
-                    let entry = Entry::read(bytes).expect("an entry");
+                    let entry = checker.read(bytes).expect("an entry");
                     checker.check(&entry).expect("the same");
                 }),
                 _ => batch.iter().take(audits).for_each(|(_, step)| {

@@ -10,6 +10,7 @@ use aquifer_wasm::engine::Engine;
 use aquifer_wasm::engine::interpreter::Interpreter;
 use aquifer_wasm::engine::jit::Jit;
 use aquifer_wasm::engine::kernel::Kernel;
+use aquifer_wasm::lane::QUICK;
 use aquifer_wasm::manifest::{Budget, Manifest, Rate};
 use aquifer_wasm::profile::Profile;
 use aquifer_wasm::wake::{Agent, Failed, Step};
@@ -99,6 +100,12 @@ fn lives(agents: &[Agent; 3], count: u64, input: impl Fn(u64) -> Wakeup) -> Vec<
         }
         match one {
             Ok(step) => {
+                // None of them would ever go to the lane of those that take long.
+                for agent in agents {
+                    let input = (seq, state.clone(), input(number));
+                    let quick = agent.wake_within(QUICK / 10, input, Box::new(Open));
+                    assert_eq!(Ok(&step), quick.as_ref(), "input {number}");
+                }
                 for agent in agents {
                     assert_eq!(Ok(()), agent.repeat(&step));
                 }

@@ -154,6 +154,7 @@ fn assert_good(entries: &[Entry]) {
         assert_eq!(Ok(()), checker.check(entry));
         assert_eq!(keys().public(), entry.proof.node);
         assert_eq!(Some(entry), Entry::read(&entry.to_bytes()).as_ref());
+        assert_eq!(Some(entry), checker.read(&entry.to_bytes()).as_ref());
     }
 }
 
@@ -325,7 +326,9 @@ fn every_bit_of_an_entry_is_held() {
         for bit in 0..8 {
             let mut bad = bytes.clone();
             bad[place] ^= 1 << bit;
-            if let Some(bad) = Entry::read(&bad) {
+            let known = checker.read(&bad);
+            assert_eq!(Entry::read(&bad), known);
+            if let Some(bad) = known {
                 assert_ne!(Ok(()), checker.check(&bad), "{place}.{bit}");
                 read += 1;
             }

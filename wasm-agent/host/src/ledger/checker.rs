@@ -7,7 +7,7 @@
 //!
 //! Not here: whose steps to check and what follows (the node).
 
-use super::Entry;
+use super::{Entry, Kind};
 use crate::engine::{Engine, LoadModule, Loaded};
 use crate::manifest::Manifest;
 use crate::profile::{Profile, RefuseModule};
@@ -29,7 +29,7 @@ pub struct Checker<'a> {
 }
 
 struct Ready {
-    kind: [u8; 32],
+    kind: Arc<Kind>,
     manifest: Arc<Manifest>,
     loaded: Arc<dyn Loaded>,
 }
@@ -65,6 +65,12 @@ impl<'a> Checker<'a> {
             loaded: VecDeque::new(),
             signed: None,
         }
+    }
+
+    /// [`Entry::read`], but for the signature of a publisher whose manifest was checked here lately: of many
+    /// entries of a few kinds, that would be what takes longest.
+    pub fn read(&self, bytes: &[u8]) -> Option<Entry> {
+        Entry::read_among(bytes, self.loaded.iter().map(|ready| &ready.kind))
     }
 
     /// Checks an entry, whoever it came from. It costs a wake, a signature if the last entry was of another
@@ -105,14 +111,15 @@ impl<'a> Checker<'a> {
     }
 
     fn agent(&mut self, entry: &Entry) -> Result<Agent, Wrong> {
-        let kind = entry.kind.hash();
-        let place = self.loaded.iter().position(|ready| ready.kind == kind);
+        let hash = entry.kind.hash();
+        let mut loaded = self.loaded.iter();
+        let place = loaded.position(|ready| ready.kind.hash() == hash);
         let ready = match place.and_then(|place| self.loaded.remove(place)) {
             Some(ready) => ready,
             None => {
                 let profile = Profile::of(entry.kind.module())?;
                 Ready {
-                    kind,
+                    kind: entry.kind.clone(),
                     manifest: Arc::new(entry.kind.granted().manifest.clone()),
                     loaded: self.engine.load(entry.kind.module(), &profile)?,
                 }

@@ -57,15 +57,26 @@ impl Entry {
 
     /// What travelled, if it is an entry, in its one encoding.
     pub fn read(bytes: &[u8]) -> Option<Self> {
+        Self::read_among(bytes, std::iter::empty())
+    }
+
+    /// The same; a kind that is among those `known` is not opened again.
+    pub(super) fn read_among<'k>(
+        bytes: &[u8],
+        known: impl Iterator<Item = &'k Arc<Kind>>,
+    ) -> Option<Self> {
         if bytes.len() > ENTRY_MAX {
             return None;
         }
         let mut d = Decoder::new(bytes);
-        let entry = Self::decoded(&mut d)?;
+        let entry = Self::decoded(&mut d, known)?;
         (entry.to_bytes() == bytes).then_some(entry)
     }
 
-    fn decoded(d: &mut Decoder<'_>) -> Option<Self> {
+    fn decoded<'k>(
+        d: &mut Decoder<'_>,
+        mut known: impl Iterator<Item = &'k Arc<Kind>>,
+    ) -> Option<Self> {
         let Ok(Some(5)) = d.array() else {
             return None;
         };
@@ -76,9 +87,15 @@ impl Entry {
         let step = step_from_bytes(d.bytes().ok()?)?;
         let receipt = receipt_from(d)?;
         let proof = proof_from(d)?;
-        Some(Self {
+        let is_it =
+            |kind: &&Arc<Kind>| kind.granted().as_bytes() == manifest && kind.module() == module;
+        let kind = match known.find(is_it) {
+            Some(kind) => kind.clone(),
             // What has run out since was granted when the step was taken; the step's time says when.
-            kind: Arc::new(Kind::open(manifest, module.to_vec(), 0).ok()?),
+            None => Arc::new(Kind::open(manifest, module.to_vec(), 0).ok()?),
+        };
+        Some(Self {
+            kind,
             step,
             receipt,
             proof,
