@@ -18,8 +18,8 @@ use crate::wake::{Agent, Failed, Step};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
-/// Fuel of a first try: ten times what a wake of the examples uses, and a tenth of a millisecond if it is
-/// used up.
+/// Fuel of a first try: twice what any wake of the examples uses on any engine, and a tenth of a
+/// millisecond if it is used up.
 pub const QUICK: u64 = 100_000;
 
 /// Most wakes that wait or run.

@@ -103,7 +103,7 @@ fn lives(agents: &[Agent; 3], count: u64, input: impl Fn(u64) -> Wakeup) -> Vec<
                 // None of them would ever go to the lane of those that take long.
                 for agent in agents {
                     let input = (seq, state.clone(), input(number));
-                    let quick = agent.wake_within(QUICK / 10, input, Box::new(Open));
+                    let quick = agent.wake_within(QUICK / 2, input, Box::new(Open));
                     assert_eq!(Ok(&step), quick.as_ref(), "input {number}");
                 }
                 for agent in agents {
