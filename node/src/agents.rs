@@ -21,6 +21,8 @@ use crate::api::Problem;
 use crate::memory::Memory;
 use aquifer_wasm::engine::interpreter::Interpreter;
 use aquifer_wasm::engine::jit::Jit;
+use aquifer_wasm::engine::kernel::Kernel;
+use aquifer_wasm::engine::tiered::Tiered;
 use aquifer_wasm::engine::{Engine, LoadModule, Loaded};
 use aquifer_wasm::profile::Profile;
 pub(crate) use host::Host;
@@ -105,11 +107,12 @@ pub(crate) fn engine(name: &str) -> Result<Arc<dyn Engine>, Problem> {
     match name {
         "wasmtime" => Ok(Arc::new(Jit::new().map_err(unavailable)?)),
         "wasmi" => Ok(Arc::new(Interpreter::new())),
+        "kernel" => Ok(Arc::new(Kernel)),
         _ => Err(Problem::new(
             "bad_engine",
             2,
             format!("`{name}` is not an engine"),
-            "give wasmtime or wasmi",
+            "give wasmtime, wasmi or kernel",
         )),
     }
 }
@@ -123,18 +126,24 @@ fn unavailable(why: LoadModule) -> Problem {
     )
 }
 
-/// wasmtime, from the first module on: a node without agents has no use for its pool. The interpreter
-/// where it cannot be had.
+/// The interpreter at once and wasmtime as soon as it has compiled, from the first module on: a node
+/// without agents has no use for its pool. The interpreter alone where that cannot be had.
 #[derive(Default)]
 struct Lazy(OnceLock<Box<dyn Engine>>);
 
 impl Lazy {
     fn engine(&self) -> &dyn Engine {
-        let made = self.0.get_or_init(|| match Jit::new() {
-            Ok(jit) => Box::new(jit),
-            Err(why) => {
-                tracing::warn!(target: "aquifer::agents", %why, "agents run in the interpreter");
-                Box::new(Interpreter::new())
+        let made = self.0.get_or_init(|| {
+            let both = Jit::new().map_err(|why| why.to_string()).and_then(|jit| {
+                let first = Box::new(Interpreter::new());
+                Tiered::new(first, Box::new(jit)).map_err(|why| why.to_string())
+            });
+            match both {
+                Ok(both) => Box::new(both),
+                Err(why) => {
+                    tracing::warn!(target: "aquifer::agents", %why, "agents run in the interpreter");
+                    Box::new(Interpreter::new())
+                }
             }
         });
         &**made

@@ -41,6 +41,8 @@ const WAKES_PER_BEAT: usize = 256;
 const LEDGER_BYTES: u64 = 256 << 20;
 /// How long it is waited after the node could not write.
 const RETRY: Duration = Duration::from_secs(2);
+/// How often it is looked whether a wake that takes long has ended.
+const SLOW: Duration = Duration::from_millis(5);
 /// The longest sleep where others wait to hear of this node.
 const TOGETHER: Duration = Duration::from_millis(100);
 /// The longest sleep: the law may have changed.
@@ -317,6 +319,9 @@ impl Host {
         let timer = next.map(|at| Duration::from_millis(at.saturating_sub(self.now())));
         // Whoever is over its rate waits for another minute.
         let rated = (self.sleepers.pending() > 0).then_some(Duration::from_secs(1));
+        if self.sleepers.slow() > 0 {
+            return SLOW;
+        }
         let shared = (!self.standing.companies.is_empty()).then_some(TOGETHER);
         let most = timer.unwrap_or(SLEEP_MAX);
         let most = most.min(rated.unwrap_or(most)).min(shared.unwrap_or(most));

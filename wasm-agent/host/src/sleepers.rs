@@ -14,21 +14,23 @@ mod herd;
 mod inside;
 mod saying;
 mod shared;
+mod waking;
 
 use crate::abi::{Cause, INBOX_MAX, Wakeup};
-use crate::desk::{Effect, World};
+use crate::desk::Effect;
 use crate::engine::{Engine, LoadModule, Trap};
 use crate::journal::{Journal, JournalFailure};
 use crate::manifest::{Granted, RefuseManifest};
 use crate::profile::RefuseModule;
 use crate::wake::{Failed, Step};
 use aquifer_protocol::identity::digest;
-use frame::{Frame, Told};
+use frame::Frame;
 use herd::{Herd, Input};
-use inside::{Inside, Used};
+use inside::Used;
 pub use shared::FollowStep;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
+use waking::Slow;
 
 /// A journal is written anew when it is so many times as long as what is in it, and longer than the floor.
 const GROWTH: u64 = 4;
@@ -47,6 +49,8 @@ pub struct Sleepers {
     waiting: VecDeque<u64>,
     /// Steps that are not durable yet and have something done.
     fresh: BTreeSet<(u32, u32)>,
+    /// Wakes that take long.
+    slow: Slow,
     /// How long the journal was when it was last written anew.
     anew: u64,
 }
@@ -174,6 +178,7 @@ impl Sleepers {
             now: 0,
             waiting: VecDeque::new(),
             fresh: BTreeSet::new(),
+            slow: Slow::default(),
         })
     }
 
@@ -339,78 +344,6 @@ impl Sleepers {
         self.waiting.append(&mut self.queue);
         std::mem::swap(&mut self.waiting, &mut self.queue);
         due.len()
-    }
-
-    /// Handles the next input, in a world that `outside` makes for the agent. `None` if there is none.
-    pub fn wake(&mut self, outside: impl FnOnce(u32) -> Box<dyn World>) -> Option<Woken> {
-        let (number, mut used) = self.ready()?;
-        let Input { id, agent, wakeup } = self.herd.inbox.remove(&number)?;
-        let (cause, stamp) = (wakeup.cause, wakeup.stamp);
-        let kept = self.herd.kept.get(&agent).cloned().unwrap_or_default();
-        let one = self.herd.agent(agent);
-        let bytes = |(key, value): (&Vec<u8>, &Vec<u8>)| key.len() + value.len();
-        let world = Inside {
-            manifest: one.manifest.clone(),
-            bytes_kept: kept.iter().map(bytes).sum(),
-            kept,
-            used,
-            outside: outside(agent),
-        };
-        let slot = &self.herd.slots[agent as usize];
-        let (seq, state) = (slot.seq, slot.state.to_vec());
-        let outcome = one.wake(seq.into(), state, wakeup, Box::new(world));
-        let frame = match &outcome {
-            Ok(step) => Frame::Stepped {
-                number,
-                answers: step.answers.iter().map(Told::from).collect(),
-                effects: step.effects.clone(),
-                after: step.after.clone().into(),
-                code: step.code,
-            },
-            Err(why) => Frame::Failed {
-                number,
-                why: why.to_string(),
-            },
-        };
-        self.journal.append(&frame.to_bytes());
-        let effects = outcome.as_ref().map_or(&[][..], |step| &step.effects);
-        used.adds(effects);
-        self.used.insert(agent, used);
-        if let Ok(step) = &outcome
-            && self
-                .herd
-                .steps((id, agent), stamp, &step.effects, &step.after)
-        {
-            self.fresh.insert((agent, seq));
-        }
-        Some(Woken {
-            input: id,
-            cause,
-            agent,
-            outcome,
-        })
-    }
-
-    /// The next input whose agent may wake in its minute.
-    fn ready(&mut self) -> Option<(u64, Used)> {
-        while let Some(number) = self.queue.pop_front() {
-            // It may have gone with its agent.
-            let Some(input) = self.herd.inbox.get(&number) else {
-                continue;
-            };
-            let used = self.used.get(&input.agent).copied().unwrap_or_default();
-            let used = used.at(self.now);
-            if self.herd.rests(input.agent) {
-                self.waiting.push_back(number);
-                continue;
-            }
-            let rate = self.herd.kind(input.agent).ok()?.granted.manifest.rate;
-            if used.wakes < rate.wakes {
-                return Some((number, used));
-            }
-            self.waiting.push_back(number);
-        }
-        None
     }
 
     /// Makes durable all that happened. Returns what is to be done now: it was not handed out before.

@@ -2,7 +2,7 @@
 //!
 //! Not here: what follows from it (`sleepers`), how it is kept whole (`journal`).
 
-use crate::desk::{Answer, Effect};
+use crate::desk::Effect;
 use minicbor::bytes::{ByteArray, ByteVec};
 use minicbor::{Decode, Encode};
 
@@ -37,12 +37,10 @@ pub(super) enum Frame {
         #[n(0)]
         number: u64,
         #[n(1)]
-        answers: Vec<Told>,
-        #[n(2)]
         effects: Vec<Effect>,
-        #[n(3)]
+        #[n(2)]
         after: ByteVec,
-        #[n(4)]
+        #[n(3)]
         code: i32,
     },
     /// It came to nothing, and is not tried again.
@@ -139,15 +137,6 @@ pub(super) enum Frame {
     },
 }
 
-/// An answer of the world, on disk.
-#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
-pub(super) struct Told {
-    #[n(0)]
-    code: i32,
-    #[n(1)]
-    bytes: ByteVec,
-}
-
 impl Frame {
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         minicbor::to_vec(self).expect("a vector takes any encoding")
@@ -155,20 +144,5 @@ impl Frame {
 
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         minicbor::decode(bytes).ok()
-    }
-}
-
-impl From<&Answer> for Told {
-    fn from(answer: &Answer) -> Self {
-        match answer {
-            Ok(bytes) => Self {
-                code: 0,
-                bytes: bytes.clone().into(),
-            },
-            Err(code) => Self {
-                code: *code as i32,
-                bytes: Vec::new().into(),
-            },
-        }
     }
 }

@@ -70,7 +70,8 @@ impl World for Inside {
     fn may(&mut self, effect: &Effect) -> Result<(), Code> {
         if let Effect::Keep { key, value } = effect {
             let most = self.manifest.kv_bytes as usize;
-            let more = self.bytes_kept + key.len() + value.len();
+            let old = self.kept.get(key).map_or(0, |old| key.len() + old.len());
+            let more = self.bytes_kept.saturating_sub(old) + key.len() + value.len();
             if !value.is_empty() && more > most {
                 return Err(Code::Quota);
             }
