@@ -2,7 +2,7 @@
 //!
 //! An agent lives in a topic, its **home**. All that is told about it is a record of that topic, and so
 //! stands under its law: who may host it, where its module may lie, who may invoke it. Spec:
-//! `docs/protocol.md` §9.
+//! `docs/protocol.md` §11.
 //!
 //! Not here: what follows from notes (`roster`).
 

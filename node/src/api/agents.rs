@@ -60,7 +60,7 @@ pub struct Deploy {
     pub region: Option<String>,
     /// Bytes of GPU memory that its hosts must have.
     pub gpu_bytes: Option<u64>,
-    /// Models that its hosts must have.
+    /// BLAKE3 of models that its hosts must have, in hexadecimal.
     pub models: Vec<String>,
     /// On behalf of which named agent of this node; the node's own key if absent.
     pub publisher: Option<String>,

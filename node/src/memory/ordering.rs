@@ -12,6 +12,8 @@ use crate::view::View;
 use crate::{keys, names};
 use aquifer_protocol::certificate::role;
 use aquifer_protocol::identity::digest;
+use aquifer_protocol::law::Known;
+use aquifer_protocol::placement::{self, capable};
 use aquifer_protocol::{
     AgentId, Body, Command, Durability, Keys, NodeId, Region, Reply, TopicName,
 };
@@ -30,8 +32,7 @@ const LIFE_MS: u64 = 366 * 86_400_000;
 #[derive(Default)]
 struct Needs {
     region: Option<Region>,
-    gpu_bytes: u64,
-    models: Vec<String>,
+    what: placement::Needs,
 }
 
 impl Memory {
@@ -62,8 +63,10 @@ impl Memory {
         let view = self.view();
         let needs = Needs {
             region: asked.region.as_deref().map(parse_region).transpose()?,
-            gpu_bytes: asked.gpu_bytes.unwrap_or(0),
-            models: asked.models,
+            what: placement::Needs {
+                gpu_bytes: asked.gpu_bytes.unwrap_or(0),
+                models: asked.models.iter().map(|hash| model(hash)).collect::<Result<_, _>>()?,
+            },
         };
         let manifest = granted(
             &asked.grants,
@@ -280,16 +283,15 @@ impl Memory {
             let Some(member) = own.or_else(|| known.map(|known| &known.member)) else {
                 return false;
             };
-            let offers = known.map(|known| &known.manifest);
-            let gpu = offers.map_or(0, |offers| offers.gpu_bytes);
-            let runs = |model| offers.is_some_and(|offers| offers.models.contains(model));
+            // What it offers stands in its manifest; where none is asked for, none need be known.
+            let nothing = needs.what == placement::Needs::default();
+            let able = |known: &Known| capable(&known.manifest, &needs.what);
             member.grant().roles & role::COMPUTE != 0
                 && needs
                     .region
                     .as_ref()
                     .is_none_or(|region| region.covers(member.region()))
-                && gpu >= needs.gpu_bytes
-                && needs.models.iter().all(runs)
+                && (nothing || known.is_some_and(able))
         });
         holders
     }
@@ -356,6 +358,15 @@ impl Memory {
                 )
             })
     }
+}
+
+fn model(hash: &str) -> Result<[u8; 32], Problem> {
+    let bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(hash.as_bytes()).ok();
+    bytes.and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| {
+        let message = format!("`{hash}` is not the hash of a model");
+        let hint = "give its 64 hexadecimal digits, as `aquifer model show` prints them";
+        Problem::new("bad_model", 2, message, hint)
+    })
 }
 
 fn read_module(base64: &str) -> Result<(Vec<u8>, Profile), Problem> {

@@ -89,7 +89,7 @@ pub(in crate::cli) struct DeployFlags {
     /// GPU memory that its hosts must have, such as 8GiB
     #[arg(long, value_name = "BYTES")]
     pub(super) gpu: Option<String>,
-    /// A model that its hosts must have; repeat it
+    /// A model that its hosts must have, by its hash; repeat it
     #[arg(long = "model")]
     pub(super) models: Vec<String>,
     /// Which named agent of this node signs for it [default: the node]
