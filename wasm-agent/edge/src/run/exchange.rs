@@ -165,7 +165,7 @@ impl Run {
                 self.has(gateway);
                 match reply {
                     Ok(reply) => self.replied(now, what, reply)?,
-                    Err(why) => self.unheard(now, &why),
+                    Err(why) => self.unheard(now, &why)?,
                 }
             }
         }
@@ -189,13 +189,16 @@ impl Run {
         self.gateway = Some(gateway);
     }
 
-    fn unheard(&mut self, now: u64, why: &Unheard) {
+    fn unheard(&mut self, now: u64, why: &Unheard) -> Result<(), Problem> {
         self.radio.failed(now, clock::drawn(1 << 32));
         let why = why.to_string();
-        if self.state.last_error.as_ref() != Some(&why) {
-            self.voice.offline(&why, self.device.queue().len());
+        if self.state.last_error.as_ref() == Some(&why) {
+            return Ok(());
         }
+        self.voice.offline(&why, self.device.queue().len());
         self.state.last_error = Some(why);
+        // Whoever looks after the device sees it at once.
+        self.keep()
     }
 
     fn replied(&mut self, now: u64, what: Said, reply: Reply) -> Result<(), Problem> {
