@@ -35,6 +35,8 @@ pub(super) fn of(parcel: &Parcel, step: &Step, deed: &Deed) -> Result<Memory, St
     }
     let mut memory = Memory::of(text);
     memory.class = 1;
+    // The words of another member's agent, whose node this only writes for.
+    memory.tier = 2;
     memory.created_at = Some(step.stamp);
     // Tags tell memories of one text apart, so these make a deed what it is known by.
     memory.tags = vec![kind.to_owned(), format!("step:{}.{}", step.seq, deed.place)];
