@@ -65,7 +65,11 @@ impl Memory {
             region: asked.region.as_deref().map(parse_region).transpose()?,
             what: placement::Needs {
                 gpu_bytes: asked.gpu_bytes.unwrap_or(0),
-                models: asked.models.iter().map(|hash| model(hash)).collect::<Result<_, _>>()?,
+                models: asked
+                    .models
+                    .iter()
+                    .map(|hash| model(hash))
+                    .collect::<Result<_, _>>()?,
             },
         };
         let manifest = granted(
@@ -361,12 +365,16 @@ impl Memory {
 }
 
 fn model(hash: &str) -> Result<[u8; 32], Problem> {
-    let bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(hash.as_bytes()).ok();
-    bytes.and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| {
-        let message = format!("`{hash}` is not the hash of a model");
-        let hint = "give its 64 hexadecimal digits, as `aquifer model show` prints them";
-        Problem::new("bad_model", 2, message, hint)
-    })
+    let bytes = data_encoding::HEXLOWER_PERMISSIVE
+        .decode(hash.as_bytes())
+        .ok();
+    bytes
+        .and_then(|bytes| bytes.try_into().ok())
+        .ok_or_else(|| {
+            let message = format!("`{hash}` is not the hash of a model");
+            let hint = "give its 64 hexadecimal digits, as `aquifer model show` prints them";
+            Problem::new("bad_model", 2, message, hint)
+        })
 }
 
 fn read_module(base64: &str) -> Result<(Vec<u8>, Profile), Problem> {

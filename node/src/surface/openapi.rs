@@ -160,6 +160,7 @@ mod tests {
 
     /// The routes of `surface.md` §6.4 that exist so far, and those of this node's own.
     const PROMISED: &[&str] = &[
+        "delete /v1/agents/{name}",
         "delete /v1/memories/{id}",
         "delete /v1/models/{name}",
         "get /docs",
@@ -168,6 +169,10 @@ mod tests {
         "get /metrics",
         "get /openapi.json",
         "get /readyz",
+        "get /v1/agents",
+        "get /v1/agents/{name}",
+        "get /v1/agents/{name}/logs",
+        "get /v1/agents/{name}/receipts",
         "get /v1/doctor",
         "get /v1/events",
         "get /v1/export",
@@ -185,6 +190,10 @@ mod tests {
         "get /v1/topics/{topic}/policy",
         "patch /v1/memories/{id}",
         "post /mcp",
+        "post /v1/agents",
+        "post /v1/agents/{name}/invoke",
+        "post /v1/agents/{name}/move",
+        "post /v1/agents/{name}/verify",
         "post /v1/forget",
         "post /v1/invites",
         "post /v1/memories",
@@ -197,6 +206,7 @@ mod tests {
         "post /v1/search",
         "post /v1/stop",
         "post /v1/topics",
+        "put /v1/agents/{name}",
         "put /v1/models/{name}",
         "put /v1/topics/{topic}/policy",
     ];

@@ -55,7 +55,9 @@ fn a_disk_without_room_beside_the_reserve_takes_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let free = free_bytes(folder.path()).expect("known here");
     let home = Home::at(Some(folder.path().to_owned()));
-    let shelf = Arc::new(Shelf::open(&home, free).expect("a shelf"));
+    // Other processes free some meanwhile.
+    let reserve = free.saturating_add(1 << 40);
+    let shelf = Arc::new(Shelf::open(&home, reserve).expect("a shelf"));
     let refused = shelf.take_in(&[1; 9][..], 9, TOPIC, &mut |_| true);
     assert!(
         matches!(refused, Err(KeepBlob::NoRoom { .. })),
