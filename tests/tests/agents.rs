@@ -342,49 +342,62 @@ async fn when_its_host_dies_another_wakes_the_agent() {
     }
     let shown = shown.expect("deploys");
     assert_eq!(3, shown.hosts.len());
+    until("all have heard of it, and one wakes it", || async {
+        let known = active(&b, "sensor").await.is_some() && active(&c, "sensor").await.is_some();
+        known && active(&a, "sensor").await.is_some()
+    })
+    .await;
+    let holder = active(&a, "sensor").await.expect("one does");
+    let (mut held, mut others) = (None, Vec::new());
+    for node in [a, b, c] {
+        match node.memory().status().await.expect("runs").node_id == holder {
+            true => held = Some(node),
+            false => others.push(node),
+        }
+    }
+    let (held, [b, c]) = (held.expect("one of the three"), &others[..]) else {
+        panic!("three nodes");
+    };
     for reading in 0..31 {
-        tries(&b, "sensor", json!(20 + reading % 3), true)
+        tries(b, "sensor", json!(20 + reading % 3), true)
             .await
             .expect("sent");
     }
-    until("it has taken all readings", || async {
-        steps(&a, "sensor").await == 31
+    until("all have taken all readings", || async {
+        let both = steps(b, "sensor").await == 31 && steps(c, "sensor").await == 31;
+        both && steps(&held, "sensor").await == 31
     })
     .await;
-    until("and so have those that stand by", || async {
-        steps(&b, "sensor").await == 31 && steps(&c, "sensor").await == 31
-    })
-    .await;
-    let name = a.node.memory().status().await.expect("runs").node_id;
-    assert_eq!(Some(&name), active(&a, "sensor").await.as_ref());
-    a.stops().await;
+    let name = held.name.clone();
+    held.stops().await;
     // The thirty-second reading completes a summary, the next is an alert.
-    tries(&b, "sensor", json!(21), true).await.expect("sent");
-    tries(&b, "sensor", json!(400), true).await.expect("sent");
+    tries(b, "sensor", json!(21), true).await.expect("sent");
+    tries(b, "sensor", json!(400), true).await.expect("sent");
     until("another goes on", || async {
-        steps(&c, "sensor").await >= 33 && steps(&b, "sensor").await >= 33
+        steps(c, "sensor").await >= 33 && steps(b, "sensor").await >= 33
     })
     .await;
-    assert_ne!(Some(name), active(&b, "sensor").await);
+    assert_ne!(Some(holder), active(b, "sensor").await);
     until("it says so", || async {
-        texts(&b, "alerts").await.len() == 1
+        texts(b, "alerts").await.len() == 1
     })
     .await;
     until("it remembers", || async {
-        !texts(&b, "plant/agents").await.is_empty()
+        !texts(b, "plant/agents").await.is_empty()
     })
     .await;
     // The first comes back, and follows.
-    let a = fleet.founds("a", "eu").await;
+    let back = fleet.founds(&name, "eu").await;
     until("the first follows", || async {
-        steps(&a, "sensor").await >= 33
+        steps(&back, "sensor").await >= 33
     })
     .await;
     until("it has what was said", || async {
-        texts(&a, "alerts").await.len() == 1
+        texts(&back, "alerts").await.len() == 1
     })
     .await;
-    for node in [a, b, c] {
+    back.stops().await;
+    for node in others {
         node.stops().await;
     }
 }
@@ -448,6 +461,10 @@ async fn an_agent_moves_with_its_state_and_hosts_attest_each_others_steps() {
     };
     until("three may host it", || async {
         a.memory().agent_deploy(asked.clone()).await.is_ok()
+    })
+    .await;
+    until("c has heard of it", || async {
+        c.memory().agent_named("attested").await.is_ok()
     })
     .await;
     for reading in 0..4 {
