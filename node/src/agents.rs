@@ -2,7 +2,7 @@
 //!
 //! A publisher **orders** an agent in a topic, its home; the nodes that the order names **host** it. One
 //! thread reads what is new in the logs ([`reader`]), keeps the [`roster`] of orders, wakes agents over
-//! what is for them, and when their steps are durable does what these say ([`outward`]). All of it goes
+//! what is for them, and when their steps are durable does what these say (`outward`). All of it goes
 //! through the one API, and so under the law.
 //!
 //! Not here: how an agent runs (`aquifer-wasm`), what is asked of agents from outside (`memory::agents`).

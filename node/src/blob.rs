@@ -2,8 +2,8 @@
 //!
 //! A blob lies as a plain file in `HOME/blobs/`, with its hash tree beside it, so that every 16 KiB of
 //! it can be proved to belong to its name before they count, on whichever machine they lie. In reading
-//! order: [`tree`] the proof, without I/O · [`part`] a blob of which some is here · [`shelf`] the
-//! folder · [`wire`] the bytes between nodes · [`serve`] and [`fetch`] its two ends.
+//! order: `tree` the proof, without I/O · `part` a blob of which some is here · `shelf` the
+//! folder · `wire` the bytes between nodes · `serve` and `fetch` its two ends.
 //!
 //! Not here: which blobs there are to be, and who may have them (`model`, `memory/models`).
 
