@@ -46,6 +46,8 @@ pub const OPEN_FILES: u64 = 1_024;
 
 /// How often a budget that the kernel does not enforce is looked at.
 pub const TICK: Duration = Duration::from_millis(5);
+/// How long a job may go on with its memory full of what cannot be given back, before it is stopped.
+pub const SQUEEZED: Duration = Duration::from_millis(500);
 /// How long a stage may take until the job runs: a busy machine, a big binary.
 pub const SETUP: Duration = Duration::from_secs(20);
 /// How long those who are told to end may take before they are killed from outside.

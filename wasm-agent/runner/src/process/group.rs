@@ -8,7 +8,8 @@
 //! Not here: what is watched where there are none (`stage/census`).
 
 use crate::job::Budget;
-use crate::limits::GRACE;
+use crate::limits::{GRACE, SQUEEZED, TICK};
+use std::cell::Cell;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,18 @@ static COUNT: AtomicU64 = AtomicU64::new(0);
 #[derive(Debug)]
 pub(super) struct Group {
     version: Version,
+    memory_bytes: u64,
+    squeeze: Cell<Squeeze>,
+}
+
+/// Since when a job's memory is full. The kernel kills for want of memory when nothing can be given back;
+/// as long as there is a page of the program's own file to be taken and read again, a job may instead
+/// go on for ever, at a thousandth of its speed.
+#[derive(Clone, Copy, Debug)]
+struct Squeeze {
+    looked: Instant,
+    hits: u64,
+    since: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -48,7 +61,7 @@ pub(super) struct Reading {
     pub(super) cpu_us: u64,
     /// Most memory at once, in bytes.
     pub(super) memory_peak_bytes: u64,
-    /// Whether somebody was killed for want of memory.
+    /// Whether somebody was killed for want of memory, or ought to be.
     pub(super) is_out_of_memory: bool,
     /// How often a process was refused.
     pub(super) pids_refused: u64,
@@ -82,9 +95,7 @@ impl Group {
         {
             match make_in(above, name, true) {
                 Ok(dir) => {
-                    let group = Self {
-                        version: Version::Two(dir),
-                    };
+                    let group = Self::of(Version::Two(dir), budget);
                     match group.limit(budget) {
                         Ok(()) => return Ok(group),
                         Err(why) => refused = why.to_string(),
@@ -101,14 +112,13 @@ impl Group {
             let (_, path) = home(table, own, Some(controller))?;
             make_in(&path, name, false).map_err(|why| format!("{}: {why}", path.display()))
         };
-        let mut group = Self {
-            version: Version::One {
-                memory: make("memory")?,
-                pids: PathBuf::new(),
-                cpu: make("cpu").ok(),
-                cpuacct: PathBuf::new(),
-            },
+        let version = Version::One {
+            memory: make("memory")?,
+            pids: PathBuf::new(),
+            cpu: make("cpu").ok(),
+            cpuacct: PathBuf::new(),
         };
+        let mut group = Self::of(version, budget);
         // Whatever was made is removed with the group if one of them cannot be.
         if let Version::One { pids, cpuacct, .. } = &mut group.version {
             *pids = make("pids")?;
@@ -116,6 +126,18 @@ impl Group {
         }
         group.limit(budget).map_err(|why| why.to_string())?;
         Ok(group)
+    }
+
+    fn of(version: Version, budget: &Budget) -> Self {
+        Self {
+            version,
+            memory_bytes: budget.memory_bytes,
+            squeeze: Cell::new(Squeeze {
+                looked: Instant::now(),
+                hits: 0,
+                since: None,
+            }),
+        }
     }
 
     fn limit(&self, budget: &Budget) -> io::Result<()> {
@@ -162,7 +184,8 @@ impl Group {
             Version::Two(dir) => Reading {
                 cpu_us: entry(&dir.join("cpu.stat"), "usage_usec"),
                 memory_peak_bytes: number(&dir.join("memory.peak")),
-                is_out_of_memory: entry(&dir.join("memory.events"), "oom_kill") > 0,
+                is_out_of_memory: entry(&dir.join("memory.events"), "oom_kill") > 0
+                    || self.is_squeezed(),
                 pids_refused: entry(&dir.join("pids.events"), "max"),
             },
             Version::One {
@@ -173,10 +196,38 @@ impl Group {
             } => Reading {
                 cpu_us: number(&cpuacct.join("cpuacct.usage")) / 1_000,
                 memory_peak_bytes: number(&memory.join("memory.max_usage_in_bytes")),
-                is_out_of_memory: entry(&memory.join("memory.oom_control"), "oom_kill") > 0,
+                is_out_of_memory: entry(&memory.join("memory.oom_control"), "oom_kill") > 0
+                    || self.is_squeezed(),
                 pids_refused: entry(&pids.join("pids.events"), "max"),
             },
         }
+    }
+
+    /// Whether the job has for some time wanted more than it may have, while nearly all that it has is
+    /// memory that no file holds. Looked at now and then.
+    fn is_squeezed(&self) -> bool {
+        let mut squeeze = self.squeeze.get();
+        let now = Instant::now();
+        if now - squeeze.looked < 4 * TICK {
+            return false;
+        }
+        let (hits, held) = match &self.version {
+            Version::Two(dir) => {
+                let stat = dir.join("memory.stat");
+                let held = entry(&stat, "anon") + entry(&stat, "shmem");
+                (entry(&dir.join("memory.events"), "max"), held)
+            }
+            Version::One { memory, .. } => {
+                let stat = memory.join("memory.stat");
+                let held = entry(&stat, "rss") + entry(&stat, "shmem");
+                (number(&memory.join("memory.failcnt")), held)
+            }
+        };
+        let is_full = hits > squeeze.hits && held > self.memory_bytes / 32 * 31;
+        squeeze.since = is_full.then(|| squeeze.since.unwrap_or(now));
+        (squeeze.looked, squeeze.hits) = (now, hits);
+        self.squeeze.set(squeeze);
+        squeeze.since.is_some_and(|since| now - since > SQUEEZED)
     }
 
     /// Kills all in it at once, where the kernel can do that.

@@ -11,7 +11,9 @@ fn a_fork_bomb_is_held_and_ends_with_its_time() {
     }
     let script = "import os\nwhile True:\n try: os.fork()\n except OSError: pass";
     for stand in &stands {
-        let outcome = stand.run("fork bomb", python(script));
+        let mut request = python(script);
+        request.budget.wall_ms = 1_500;
+        let outcome = stand.run("fork bomb", request);
         assert_eq!(outcome.ended, Ended::Over(Over::Wall));
         if stand.is_grouped {
             assert!(outcome.usage.pids_refused > 0, "it was refused nothing");
@@ -29,9 +31,7 @@ fn as_many_processes_as_the_budget_has_and_no_more() {
         if os.fork() == 0: time.sleep(60); os._exit(0)\n  n += 1\n\
         except OSError as why: print(n, why.errno)";
     for stand in &stands {
-        let mut request = python(script);
-        request.budget.wall_ms = 20_000;
-        let said = well(&stand.run("as many as it may", request));
+        let said = well(&stand.run("as many as it may", python(script)));
         assert_eq!(said, "32 11\n", "{}", stand.name);
     }
 }
@@ -47,9 +47,7 @@ fn a_memory_bomb_is_stopped() {
     let shared = "import mmap\nx = mmap.mmap(-1, 1 << 29)\n\
         for i in range(0, 1 << 29, 4096): x[i] = 1";
     for stand in &stands {
-        let mut request = python(one);
-        request.budget.wall_ms = 20_000;
-        let outcome = stand.run("memory bomb of one", request);
+        let outcome = stand.run("memory bomb of one", python(one));
         let is_stopped = match stand.is_grouped {
             true => outcome.ended == Ended::Over(Over::Memory),
             // Python is refused the memory by its own limit, and ends; or it is seen in time.
@@ -60,10 +58,7 @@ fn a_memory_bomb_is_stopped() {
             ("memory bomb of many", many),
             ("memory bomb, shared", shared),
         ] {
-            let mut request = python(script);
-            request.budget.wall_ms = 60_000;
-            request.budget.cpu_ms = 60_000;
-            let outcome = stand.run(what, request);
+            let outcome = stand.run(what, python(script));
             assert_eq!(
                 outcome.ended,
                 Ended::Over(Over::Memory),
@@ -143,6 +138,7 @@ fn half_a_processor_is_half_a_processor() {
     for stand in stands.iter().filter(|stand| stand.is_grouped) {
         let mut request = sh("while :; do :; done & while :; do :; done");
         request.budget.cores = 500;
+        request.budget.wall_ms = 1_500;
         let outcome = stand.run("half a processor", request);
         assert_eq!(outcome.ended, Ended::Over(Over::Wall));
         // The stage is in the group as well, and a period may begin before it.

@@ -76,10 +76,10 @@ pub(crate) fn note(what: &str, why: &str) {
     std::fs::write(folder.join(format!("runner-{what}")), line + "\n").expect("a note is written");
 }
 
-/// A small budget: what is stopped by it is stopped soon.
+/// A small budget, with time for a slow machine.
 pub(crate) const SMALL: Budget = Budget {
-    wall_ms: 1_500,
-    cpu_ms: 10_000,
+    wall_ms: 30_000,
+    cpu_ms: 30_000,
     memory_bytes: 128 << 20,
     pids: 32,
     output_bytes: 64 << 10,
