@@ -223,7 +223,7 @@ impl Attendant {
         }
         while let Some(word) = self.words.next()? {
             match word {
-                Word::Apart => self.map(settings).at("map the stage's user")?,
+                Word::Apart => self.map(settings).map_err(|why| unmapped(&why))?,
                 Word::Running => self.runs(),
                 Word::NoStart(why) => {
                     let program = program.to_owned();
@@ -357,6 +357,14 @@ fn failed(step: String, why: String) -> RunFailure {
         .into(),
         _ => RunFailure::Stage { step, why },
     }
+}
+
+fn unmapped(why: &io::Error) -> Refusal {
+    Refusal::new(
+        format!("this machine does not let a job's user be mapped: {why}"),
+        "root of a container must have the user that jobs are to be (65534) among its own, or run the \
+         node as an ordinary user",
+    )
 }
 
 /// One output of a job.

@@ -75,7 +75,10 @@ fn an_ordinary_user_runs_jobs_as_well() {
     if !geteuid().is_root() {
         return; // Then every story is an ordinary user's already.
     }
-    let (_, _turn) = stands("ordinary-user");
+    let (stands, _turn) = stands("ordinary-user");
+    if stands.is_empty() {
+        return; // It was said why.
+    }
     let folder = tempfile::tempdir().expect("a folder");
     fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("it is ours");
     let (test, stage) = (folder.path().join("test"), folder.path().join("stage"));
@@ -91,8 +94,12 @@ fn an_ordinary_user_runs_jobs_as_well() {
         .uid(ORDINARY)
         .gid(ORDINARY)
         .current_dir("/")
-        .output()
-        .expect("this test runs");
+        .output();
+    let told = match told {
+        Ok(told) => told,
+        // Root of a user namespace without that user.
+        Err(why) => return note("ordinary-user", &format!("cannot become one: {why}")),
+    };
     let said = String::from_utf8_lossy(&told.stderr);
     let times = said.lines().filter(|line| line.starts_with("TIME"));
     let times = times.map(|line| line.replacen("TIME", "TIME as an ordinary user,", 1));
