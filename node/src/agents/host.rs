@@ -167,7 +167,7 @@ impl Host {
             return Ok(true);
         }
         if std::mem::take(&mut self.stirred) {
-            self.settles(&view)?;
+            self.settles(&view);
             self.judges();
         }
         self.stands()?;
@@ -177,8 +177,9 @@ impl Host {
         let fresh = self.durable(&woken)?;
         self.answers_failures(&woken);
         self.hands_over();
+        let counted = self.counts(&woken, fresh)?;
         let mut now = std::mem::take(&mut self.owed);
-        now.extend(self.counts(&woken, fresh)?);
+        now.extend(counted);
         self.does(now).await?;
         // What is new goes to other hosts at once.
         self.stands()?;

@@ -4,7 +4,6 @@ use super::standing::Share;
 use super::{Here, Host};
 use crate::agents::note::Note;
 use crate::agents::roster::{Name, Placed};
-use crate::api::Problem;
 use crate::view::View;
 use aquifer_wasm::kind::Kind;
 use aquifer_wasm::manifest::Granted;
@@ -18,7 +17,7 @@ type Outcome = Option<String>;
 
 impl Host {
     /// Carries out the orders that count.
-    pub(super) fn settles(&mut self, view: &View) -> Result<(), Problem> {
+    pub(super) fn settles(&mut self, view: &View) {
         let orders: Vec<(Name, Placed)> = self
             .roster
             .orders()
@@ -55,7 +54,6 @@ impl Host {
                 .map(|owed| (owed, true))
                 .collect();
         }
-        Ok(())
     }
 
     /// Carries out one order. What came of it, if anything was to be done.
