@@ -217,7 +217,23 @@ pub struct Wakeup {
 impl Wakeup {
     /// As it lies in the inbox: canonical CBOR, an array of cause, sender, topic, stamp and body.
     pub fn to_bytes(&self) -> Vec<u8> {
-        minicbor::to_vec(self).expect("a vector takes any encoding")
+        let mut bytes = Vec::with_capacity(self.encoded_len());
+        minicbor::encode(self, &mut bytes).expect("a vector takes any encoding");
+        bytes
+    }
+
+    /// How many bytes that are.
+    pub fn encoded_len(&self) -> usize {
+        let head = |number: u64| match number {
+            0..=23 => 1,
+            24..=0xff => 2,
+            0x100..=0xffff => 3,
+            0x1_0000..=0xffff_ffff => 5,
+            _ => 9,
+        };
+        let counted = |len: usize| head(len as u64) + len;
+        let from = self.from.map_or(0, |from| from.len());
+        2 + counted(from) + counted(self.topic.len()) + head(self.stamp) + counted(self.body.len())
     }
 
     /// What lies in an inbox, if it is canonical.
@@ -307,5 +323,21 @@ mod tests {
             assert_eq!(None, Wakeup::read(&bytes[..cut]));
         }
         assert_eq!(None, Wakeup::read(&[&bytes[..], &[0]].concat()));
+    }
+
+    #[test]
+    fn a_wakeup_knows_how_long_it_is() {
+        for bits in (0..64).step_by(3) {
+            for len in [0, 1, 23, 24, 255, 256, 70_000] {
+                let wakeup = Wakeup {
+                    cause: Cause::Timer,
+                    from: (bits % 2 == 0).then_some([0; 32]),
+                    topic: "t".repeat(len % 300),
+                    stamp: 1 << bits,
+                    body: vec![0; len],
+                };
+                assert_eq!(wakeup.to_bytes().len(), wakeup.encoded_len());
+            }
+        }
     }
 }

@@ -163,7 +163,7 @@ pub struct Desk {
     agent: [u8; 32],
     seq: u64,
     /// What was drawn from, if the guest has drawn.
-    chance: Option<blake3::OutputReader>,
+    chance: Option<Box<blake3::OutputReader>>,
     /// What is left of its calls,
     calls: u32,
     /// of the bytes that it may put out,
@@ -343,7 +343,7 @@ impl Desk {
             chance.update(&self.agent);
             chance.update(&self.manifest.module);
             chance.update(&self.seq.to_be_bytes());
-            chance.finalize_xof()
+            Box::new(chance.finalize_xof())
         })
     }
 

@@ -1,10 +1,11 @@
 //! The journal: what happened, frame after frame, on disk before anybody is told.
 //!
-//! A frame is its length (four bytes, least first), eight bytes of a hash chained over all frames before
-//! it, and its payload. Frames are gathered and made durable together: one `fdatasync` for as many as
-//! there are. A file whose last frames are torn ends at the last whole one, for nobody was told of what
-//! came after; a file that is bad further up is a fault that somebody has to look at. A new file replaces
-//! the old one under its name when it is whole (write, sync, rename, sync of the folder).
+//! Frames are gathered and made durable together, as a batch: one hash and one `fdatasync` for as many as
+//! there are. A batch is the length of its frames (four bytes, least first), eight bytes of a hash chained
+//! over all batches before it, and the frames; a frame is its length (four bytes) and its payload. A file
+//! whose last batch is torn ends at the last whole one, for nobody was told of what came after; a file
+//! that is bad further up is a fault that somebody has to look at. A new file replaces the old one under
+//! its name when it is whole (write, sync, rename, sync of the folder).
 //!
 //! Not here: what payloads say (`sleepers`, `ledger`).
 
@@ -15,14 +16,20 @@ use std::path::{Path, PathBuf};
 /// What a file begins with: what its payloads are, and in which version.
 pub type Magic = [u8; 8];
 
-const MAGIC: &Magic = b"AQAGENT1";
-const HEAD: usize = 12;
+const MAGIC: &Magic = b"AQAGENT2";
+/// Bytes of a batch before its frames: a length and a hash,
+const HEAD: usize = LEN + 8;
+/// and of a frame before its payload.
+const LEN: usize = 4;
 
 /// Most bytes of a payload.
 pub const PAYLOAD_MAX: usize = 1 << 20;
 
-/// Most bytes that are gathered: as much can be torn at a file's end.
-pub const GATHERED_MAX: usize = 16 << 20;
+/// Most bytes of a batch: as much can be torn at a file's end.
+pub const BATCH_MAX: usize = 16 << 20;
+
+/// Room for a batch that is kept when one was larger.
+const ROOM: usize = 1 << 20;
 
 /// A journal that is written to.
 #[derive(Debug)]
@@ -30,8 +37,9 @@ pub struct Journal {
     path: PathBuf,
     magic: &'static Magic,
     file: File,
-    /// The hash of the last frame.
+    /// The hash of the last batch.
     chain: [u8; 8],
+    /// The next batch, with room for its head. Nothing if there are no frames.
     gathered: Vec<u8>,
     /// Bytes of the file, without what is gathered.
     len: u64,
@@ -64,7 +72,7 @@ pub enum JournalFailure {
     Corrupt {
         /// Which file.
         path: PathBuf,
-        /// Where the first bad frame begins.
+        /// Where the first bad batch begins.
         at: u64,
         /// How long the file is.
         len: u64,
@@ -101,10 +109,10 @@ impl Journal {
             return Self::begun(magic, path, file).map_err(system("begin"));
         }
         let (at, chain) = frames(magic, path, &bytes, visit)?;
-        if bytes.len() - at > GATHERED_MAX {
+        if bytes.len() - at > BATCH_MAX {
             return Err(corrupt(path, at, len));
         }
-        let mut journal = Self {
+        let journal = Self {
             path: path.into(),
             magic,
             file,
@@ -116,15 +124,13 @@ impl Journal {
             journal.file.set_len(journal.len).map_err(system("cut"))?;
             journal.file.sync_all().map_err(system("sync"))?;
         }
-        let end = io::Seek::seek(&mut journal.file, io::SeekFrom::End(0));
-        end.map_err(system("seek in"))?;
         Ok(journal)
     }
 
     /// Hands each payload of a journal to `visit` that was closed whole, and leaves it as it is.
     ///
     /// # Errors
-    /// If it cannot be read, begins with another magic, or does not end with a whole frame.
+    /// If it cannot be read, begins with another magic, or does not end with a whole batch.
     pub fn read(
         magic: &'static Magic,
         path: &Path,
@@ -159,39 +165,64 @@ impl Journal {
     /// # Panics
     /// If the payload is longer than [`PAYLOAD_MAX`].
     pub fn append(&mut self, payload: &[u8]) {
-        assert!(
-            payload.len() <= PAYLOAD_MAX,
-            "a payload of {} bytes",
-            payload.len()
-        );
-        self.gathered.extend((payload.len() as u32).to_le_bytes());
-        // What is hashed lies in one piece where the frame will be: then the hash takes the first part's place.
-        let at = self.gathered.len();
-        self.gathered.extend(self.chain);
-        self.gathered.extend(payload);
-        self.chain = chain(&self.gathered[at..]);
-        self.gathered[at..at + self.chain.len()].copy_from_slice(&self.chain);
+        self.append_with(|bytes| bytes.extend(payload));
     }
 
-    /// Whether so much is gathered that it should be made durable.
-    pub fn is_full(&self) -> bool {
-        self.gathered.len() >= GATHERED_MAX - HEAD - PAYLOAD_MAX
+    /// Gathers a frame whose payload `writes` puts at the end of what it is given.
+    ///
+    /// # Panics
+    /// As [`Journal::append`].
+    pub fn append_with(&mut self, writes: impl FnOnce(&mut Vec<u8>)) {
+        if self.gathered.len() >= BATCH_MAX - LEN - PAYLOAD_MAX {
+            // What is early on disk does no harm. If this fails, so will the sync that somebody waits for.
+            let _ = self.flush();
+        }
+        if self.gathered.is_empty() {
+            self.gathered.extend([0; HEAD]);
+        }
+        let head = self.gathered.len();
+        self.gathered.extend([0; LEN]);
+        writes(&mut self.gathered);
+        let len = self.gathered.len() - head - LEN;
+        assert!(len <= PAYLOAD_MAX, "a payload of {len} bytes");
+        self.gathered[head..head + LEN].copy_from_slice(&(len as u32).to_le_bytes());
     }
 
     /// Makes durable what was gathered.
     ///
     /// # Errors
-    /// If the system refuses. What is durable then is known to nobody: open the journal anew.
+    /// If the system refuses. What was gathered still is, and can be synced when there is room again.
     pub fn sync(&mut self) -> Result<(), JournalFailure> {
+        self.flush()?;
+        self.gathered.shrink_to(ROOM);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), JournalFailure> {
         if self.gathered.is_empty() {
             return Ok(());
         }
-        let written = self.file.write_all(&self.gathered);
-        written.map_err(failed("write", &self.path))?;
-        self.file.sync_data().map_err(failed("sync", &self.path))?;
+        // What is hashed lies in one piece where the batch will be: then the hash takes the first part's place.
+        self.gathered[LEN..HEAD].copy_from_slice(&self.chain);
+        let hash = chain(&self.gathered[LEN..]);
+        let len = (self.gathered.len() - HEAD) as u32;
+        self.gathered[..LEN].copy_from_slice(&len.to_le_bytes());
+        self.gathered[LEN..HEAD].copy_from_slice(&hash);
+        // If half of it is there then, the next try writes over it, and who opens the journal cuts it off.
+        self.written()?;
+        self.chain = hash;
         self.len += self.gathered.len() as u64;
         self.gathered.clear();
         Ok(())
+    }
+
+    fn written(&self) -> Result<(), JournalFailure> {
+        let mut file = &self.file;
+        let system = |operation| failed(operation, &self.path);
+        let end = io::SeekFrom::Start(self.len);
+        io::Seek::seek(&mut file, end).map_err(system("seek in"))?;
+        file.write_all(&self.gathered).map_err(system("write"))?;
+        file.sync_data().map_err(system("sync"))
     }
 
     /// How long it is, in bytes.
@@ -204,23 +235,21 @@ impl Journal {
         self.len() == self.magic.len() as u64
     }
 
-    /// Writes a new journal of these payloads in the place of this one, at once or not at all.
+    /// Writes a new journal in the place of this one, at once or not at all: each of `payloads` puts one at
+    /// the end of what it is given.
     ///
     /// # Errors
     /// If the system refuses. This one is then as it was.
     pub fn replace(
         &mut self,
-        payloads: impl Iterator<Item = Vec<u8>>,
+        payloads: impl Iterator<Item = impl FnOnce(&mut Vec<u8>)>,
     ) -> Result<(), JournalFailure> {
         let beside = self.path.with_extension("new");
         let system = |operation| failed(operation, &beside);
         let file = File::create(&beside).map_err(system("create"))?;
         let mut fresh = Self::begun(self.magic, &beside, file).map_err(system("begin"))?;
         for payload in payloads {
-            fresh.append(&payload);
-            if fresh.is_full() {
-                fresh.sync()?;
-            }
+            fresh.append_with(payload);
         }
         fresh.sync()?;
         std::fs::rename(&beside, &self.path).map_err(system("rename"))?;
@@ -231,7 +260,8 @@ impl Journal {
     }
 }
 
-/// Visits all whole frames of a file. Returns where they end, and the hash of the last one.
+/// Visits all payloads of a file that lie in whole batches. Returns where these end, and the hash of the
+/// last one.
 fn frames(
     magic: &Magic,
     path: &Path,
@@ -242,24 +272,42 @@ fn frames(
         return Err(JournalFailure::Foreign { path: path.into() });
     }
     let (mut at, mut chain) = (magic.len(), [0; 8]);
-    while let Some((payload, hash)) = frame(&bytes[at..], &chain) {
-        visit(payload);
-        at += HEAD + payload.len();
+    while let Some((mut batch, hash)) = batch(&bytes[at..], &chain) {
+        let len = batch.len();
+        while !batch.is_empty() {
+            // Whoever wrote a hash of this wrote something else before it.
+            let payload = counted(&mut batch);
+            visit(payload.ok_or_else(|| corrupt(path, at, bytes.len() as u64))?);
+        }
+        at += HEAD + len;
         chain = hash;
     }
     Ok((at, chain))
 }
 
-/// The first frame of `bytes` and its hash, if it is whole.
-fn frame<'b>(bytes: &'b [u8], before: &[u8; 8]) -> Option<(&'b [u8], [u8; 8])> {
-    let len = u32::from_le_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
-    let hash: [u8; 8] = bytes.get(4..HEAD)?.try_into().ok()?;
-    let payload = bytes.get(HEAD..HEAD.checked_add(len)?)?;
-    let chained = || chain(&[&before[..], payload].concat());
-    (len <= PAYLOAD_MAX && chained() == hash).then_some((payload, hash))
+/// The frames of the first batch of `bytes` and its hash, if it is whole.
+fn batch<'b>(bytes: &'b [u8], before: &[u8; 8]) -> Option<(&'b [u8], [u8; 8])> {
+    let (len, rest) = bytes.split_first_chunk()?;
+    let (hash, rest) = rest.split_first_chunk::<8>()?;
+    let frames = rest.get(..u32::from_le_bytes(*len) as usize)?;
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(before).update(frames);
+    hasher
+        .finalize()
+        .as_bytes()
+        .starts_with(hash)
+        .then_some((frames, *hash))
 }
 
-/// The hash of a frame: of the one before and of its payload, in one piece.
+/// The payload of the first frame of a batch, which is taken off.
+fn counted<'b>(batch: &mut &'b [u8]) -> Option<&'b [u8]> {
+    let (len, rest) = batch.split_first_chunk()?;
+    let (payload, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+    *batch = rest;
+    (payload.len() <= PAYLOAD_MAX).then_some(payload)
+}
+
+/// The hash of a batch: of the one before and of its frames, in one piece.
 fn chain(bytes: &[u8]) -> [u8; 8] {
     let hash = blake3::hash(bytes);
     *hash.as_bytes().first_chunk().expect("a hash has 32 bytes")
@@ -300,14 +348,16 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_torn_anywhere_ends_at_its_last_whole_frame() {
+    fn a_journal_torn_anywhere_ends_at_its_last_whole_batch() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("journal");
         let mut journal = Journal::open(&path, |_| {}).expect("begins");
         let (mut ends, mut all) = (vec![journal.len()], Vec::new());
         for number in 0..20_u8 {
             all.push(vec![number; usize::from(number) * 7]);
-            journal.append(&all[usize::from(number)]);
+            all.push(vec![number; 3]);
+            journal.append(&all[all.len() - 2]);
+            journal.append(&all[all.len() - 1]);
             ends.push(journal.len());
             journal.sync().expect("room");
         }
@@ -316,7 +366,7 @@ mod tests {
             std::fs::write(&path, &whole[..cut]).expect("room");
             let kept = ends.iter().filter(|end| **end <= cut as u64).count();
             assert_eq!(
-                all[..kept.max(1) - 1],
+                all[..2 * (kept.max(1) - 1)],
                 payloads(&path).expect("opens"),
                 "{cut}"
             );
@@ -324,14 +374,14 @@ mod tests {
             let mut journal = Journal::open(&path, |_| {}).expect("opens");
             journal.append(b"more");
             journal.sync().expect("room");
-            assert_eq!(kept.max(1), payloads(&path).expect("opens").len());
+            assert_eq!(2 * kept.max(1) - 1, payloads(&path).expect("opens").len());
         }
         for place in MAGIC.len()..whole.len() {
             let mut bad = whole.clone();
             bad[place] ^= 0x10;
             std::fs::write(&path, &bad).expect("room");
             let kept = ends.iter().filter(|end| **end <= place as u64).count() - 1;
-            assert_eq!(all[..kept], payloads(&path).expect("opens"), "{place}");
+            assert_eq!(all[..2 * kept], payloads(&path).expect("opens"), "{place}");
         }
         std::fs::write(&path, b"something else").expect("room");
         assert!(matches!(
@@ -358,7 +408,7 @@ mod tests {
         std::fs::write(&path, &whole[..whole.len() - 1]).expect("room");
         assert!(matches!(
             count(b"AQOTHER1"),
-            Err(JournalFailure::Corrupt { at: 50, .. })
+            Err(JournalFailure::Corrupt { at: 8, .. })
         ));
         assert_eq!(whole.len() - 1, std::fs::read(&path).expect("there").len());
     }
@@ -370,9 +420,6 @@ mod tests {
         let mut journal = Journal::open(&path, |_| {}).expect("begins");
         for _ in 0..20 {
             journal.append(&vec![7; PAYLOAD_MAX]);
-            if journal.is_full() {
-                journal.sync().expect("room");
-            }
         }
         journal.sync().expect("room");
         let mut bytes = std::fs::read(&path).expect("it is there");
@@ -396,7 +443,11 @@ mod tests {
         (0..100_u8).for_each(|number| journal.append(&[number]));
         journal.sync().expect("room");
         journal
-            .replace([vec![1], vec![2]].into_iter())
+            .replace(
+                [1, 2]
+                    .into_iter()
+                    .map(|byte| move |to: &mut Vec<u8>| to.push(byte)),
+            )
             .expect("room");
         journal.append(&[3]);
         journal.sync().expect("room");

@@ -209,10 +209,7 @@ mod tests {
     #[test]
     fn what_needs_more_than_little_fuel_comes_to_the_same_in_the_lane() {
         let agent = agent();
-        let quick = |times| {
-            let input = (0, vec![], wakeup(times));
-            agent.wake_within(QUICK, input, Box::new(Quiet))
-        };
+        let quick = |times| agent.handle(QUICK, (0, &[], &wakeup(times)), Box::new(Quiet));
         assert!(quick(100).is_ok());
         let (fuel, times) = (QUICK, QUICK as u32);
         assert_eq!(Err(Failed::Trapped(Trap::OutOfFuel { fuel })), quick(times));

@@ -226,25 +226,17 @@ impl Ledger {
         for (kind, ..) in &batch {
             if !self.kinds.contains(&kind.hash()) {
                 self.kinds.push(kind.hash());
-                self.frame(&Frame::of_kind(kind))?;
+                self.current.append(&Frame::of_kind(kind).to_bytes());
             }
         }
-        self.frame(&Frame::of_batch(&signed))?;
+        self.current.append(&Frame::of_batch(&signed).to_bytes());
         for (kind, _, step) in batch {
             let place = self.kinds.iter().position(|hash| *hash == kind.hash());
             let kind = place.expect("it was named above") as u32;
             let step = step.into();
-            self.frame(&Frame::Step { kind, step })?;
+            self.current.append(&Frame::Step { kind, step }.to_bytes());
         }
         Ok(())
-    }
-
-    fn frame(&mut self, frame: &Frame) -> Result<(), LedgerFailure> {
-        self.current.append(&frame.to_bytes());
-        match self.current.is_full() {
-            true => self.sync(),
-            false => Ok(()),
-        }
     }
 
     /// Sees to it that so many bytes more have room, in the current segment or after it.

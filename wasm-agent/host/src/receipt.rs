@@ -8,9 +8,10 @@
 //! Not here: how a step is run again (`wake`).
 
 use crate::abi::ABI;
-use crate::desk::Answer;
+use crate::desk::{Answer, Effect};
 use crate::wake::Step;
 use aquifer_protocol::identity::{Keys, Signature, digest, verify};
+use std::sync::LazyLock;
 
 const DOMAIN: &str = "aquifer/agent-receipt/1";
 const ROOT: &str = "aquifer/agent-receipts/1";
@@ -46,14 +47,26 @@ impl Receipt {
     pub fn of(step: &Step, kind: [u8; 32]) -> Self {
         let mut hashing = Hashing(Vec::with_capacity(512));
         let state = "aquifer/agent-state/1";
+        // Most steps have none of either.
+        static NONE: LazyLock<[[u8; 32]; 2]> = LazyLock::new(|| {
+            let mut hashing = Hashing(Vec::new());
+            [hashing.answers(&[]), hashing.effects(&[])]
+        });
+        let [no_answers, no_effects] = *NONE;
         Self {
             kind,
             agent: step.agent,
             seq: step.seq,
             input: hashing.of("aquifer/agent-input/1", |to| encoded(&step.wakeup, to)),
             before: hashing.of(state, |to| to.extend(&step.before)),
-            answers: hashing.of("aquifer/agent-answers/1", |to| answers(&step.answers, to)),
-            effects: hashing.of("aquifer/agent-effects/1", |to| encoded(&step.effects, to)),
+            answers: match &step.answers[..] {
+                [] => no_answers,
+                some => hashing.answers(some),
+            },
+            effects: match &step.effects[..] {
+                [] => no_effects,
+                some => hashing.effects(some),
+            },
             after: hashing.of(state, |to| to.extend(&step.after)),
             code: step.code,
         }
@@ -108,6 +121,14 @@ impl Hashing {
         self.0.push(0);
         writes(&mut self.0);
         *blake3::hash(&self.0).as_bytes()
+    }
+
+    fn answers(&mut self, all: &[Answer]) -> [u8; 32] {
+        self.of("aquifer/agent-answers/1", |to| answers(all, to))
+    }
+
+    fn effects(&mut self, all: &[Effect]) -> [u8; 32] {
+        self.of("aquifer/agent-effects/1", |to| encoded(&all, to))
     }
 }
 
@@ -302,7 +323,7 @@ mod tests {
             seq: 9,
             before: vec![4],
             answers: vec![Ok(vec![8]), Err(crate::abi::Code::Bad)],
-            effects: vec![crate::desk::Effect::Wake { after: 3 }],
+            effects: vec![Effect::Wake { after: 3 }],
             after: vec![],
             code: 6,
             wakeup,

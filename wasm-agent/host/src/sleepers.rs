@@ -1,11 +1,11 @@
 //! Sleepers: the agents that live on a node, nearly all of them asleep.
 //!
-//! An agent asleep is its state, a number and perhaps a time to wake: a hundred bytes. An input is taken
-//! on by writing it down, and is then handled once: the agent wakes, and what came of it (its new state,
-//! what is to be done, what the world had answered) is one frame of the journal. Nobody is told before
-//! [`Sleepers::sync`]; what is cut off before it, never was, and its input is still there. What a step is
-//! to do is handed out after that, until it is [`Sleepers::done`]: whoever does it can be asked twice, with
-//! one number, and does it once.
+//! An agent asleep is its state, a number and perhaps a time to wake: a hundred bytes. An input is handled
+//! once: the agent wakes, and what came of it (that input, its new state, what is to be done) is one frame
+//! of the journal. Inputs that nobody has handled by the next [`Sleepers::sync`] are written down there.
+//! Nobody is told before it; what is cut off before it, never was: the input is still there, or still with
+//! its source. What a step is to do is handed out after that, until it is [`Sleepers::done`]: whoever does
+//! it can be asked twice, with one number, and does it once.
 //!
 //! Not here: what is kept of each (`herd`), which inputs there are, and who does what steps say (the node).
 
@@ -26,9 +26,8 @@ use crate::wake::{Failed, Step};
 use aquifer_protocol::identity::digest;
 use frame::Frame;
 use herd::{Herd, Input};
-use inside::Used;
 pub use shared::FollowStep;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
 use waking::Slow;
 
@@ -40,13 +39,14 @@ const GROWTH_FLOOR: u64 = 64 << 20;
 pub struct Sleepers {
     journal: Journal,
     herd: Herd,
-    used: BTreeMap<u32, Used>,
     /// The latest moment that anybody spoke of, in milliseconds since 1970: whose minute it is.
     now: u64,
     /// Numbers of inputs that are next,
     queue: VecDeque<u64>,
     /// and of those whose agents have to wait for another minute.
     waiting: VecDeque<u64>,
+    /// Inputs before this number are in the journal, or were handled.
+    unwritten: u64,
     /// Steps that are not durable yet and have something done.
     fresh: BTreeSet<(u32, u32)>,
     /// Wakes that take long.
@@ -173,8 +173,8 @@ impl Sleepers {
             anew: journal.len(),
             journal,
             queue: herd.inbox.keys().copied().collect(),
+            unwritten: herd.next,
             herd,
-            used: BTreeMap::new(),
             now: 0,
             waiting: VecDeque::new(),
             fresh: BTreeSet::new(),
@@ -194,13 +194,13 @@ impl Sleepers {
         engine: &dyn Engine,
     ) -> Result<u32, HostFailure> {
         let first = self.herd.settle((manifest, module), copies, now, engine)?;
-        let (manifest, module) = (manifest.to_vec().into(), module.to_vec().into());
+        let (manifest, module) = (manifest.into(), module.into());
         let frame = Frame::Hosted {
             manifest,
             module,
             copies,
         };
-        self.journal.append(&frame.to_bytes());
+        frame.append(&mut self.journal);
         Ok(first)
     }
 
@@ -211,7 +211,7 @@ impl Sleepers {
     /// If no kind begins there.
     pub fn stop(&mut self, first: u32) -> Result<(), HostFailure> {
         self.herd.stop(first)?;
-        self.journal.append(&Frame::Stopped { first }.to_bytes());
+        Frame::Stopped { first }.append(&mut self.journal);
         Ok(())
     }
 
@@ -228,13 +228,13 @@ impl Sleepers {
         engine: &dyn Engine,
     ) -> Result<(), HostFailure> {
         self.herd.upgrade(first, (manifest, module), now, engine)?;
-        let (manifest, module) = (manifest.to_vec().into(), module.to_vec().into());
+        let (manifest, module) = (manifest.into(), module.into());
         let frame = Frame::Upgraded {
             first,
             manifest,
             module,
         };
-        self.journal.append(&frame.to_bytes());
+        frame.append(&mut self.journal);
         Ok(())
     }
 
@@ -297,24 +297,43 @@ impl Sleepers {
         wakeup: Wakeup,
     ) -> Result<bool, HostFailure> {
         self.herd.kind(agent)?;
-        let bytes = wakeup.to_bytes();
-        if bytes.len() > INBOX_MAX {
-            return Err(HostFailure::Input { len: bytes.len() });
+        let len = wakeup.encoded_len();
+        if len > INBOX_MAX {
+            return Err(HostFailure::Input { len });
         }
         let Some(number) = self.herd.number(id) else {
             return Ok(false);
         };
-        let frame = Frame::Delivered {
-            number,
-            agent,
-            id: id.into(),
-            wakeup: bytes.into(),
-        };
-        self.journal.append(&frame.to_bytes());
         self.now = self.now.max(wakeup.stamp);
-        self.herd.take_on(number, Input { id, agent, wakeup });
-        self.queue.push_back(number);
+        self.takes_on(number, (id, agent), wakeup);
         Ok(true)
+    }
+
+    /// An input is next. Most are handled before anybody syncs: only those that are not are written down.
+    fn takes_on(&mut self, number: u64, (id, agent): ([u8; 16], u32), wakeup: Wakeup) {
+        // A timer that has run out is none any more, whatever the agent asks for after that.
+        let written = wakeup.cause == Cause::Timer;
+        let input = Input {
+            id,
+            agent,
+            wakeup,
+            written,
+        };
+        if written {
+            input.delivered(number).append(&mut self.journal);
+        }
+        self.herd.take_on(number, input);
+        self.queue.push_back(number);
+    }
+
+    /// Writes down the inputs that nobody has handled.
+    fn writes_inputs(&mut self) {
+        for (number, input) in self.herd.inbox.range_mut(self.unwritten..) {
+            if !std::mem::replace(&mut input.written, true) {
+                input.delivered(*number).append(&mut self.journal);
+            }
+        }
+        self.unwritten = self.herd.next;
     }
 
     /// When the next timer is due, in milliseconds since 1970.
@@ -351,6 +370,7 @@ impl Sleepers {
     /// # Errors
     /// If the disk fails: nothing that was not synced before may be relied on.
     pub fn sync(&mut self) -> Result<Vec<Owed>, HostFailure> {
+        self.writes_inputs();
         self.journal.sync()?;
         if self.journal.len() > GROWTH_FLOOR.max(self.anew.saturating_mul(GROWTH)) {
             self.rewrite()?;
@@ -370,7 +390,7 @@ impl Sleepers {
     /// What a step was to do was done.
     pub fn done(&mut self, agent: u32, seq: u32) {
         if self.herd.owed.remove(&(agent, seq)).is_some() {
-            self.journal.append(&Frame::Done { agent, seq }.to_bytes());
+            Frame::Done { agent, seq }.append(&mut self.journal);
         }
     }
 
@@ -384,9 +404,11 @@ impl Sleepers {
     /// # Errors
     /// If the disk fails.
     pub fn rewrite(&mut self) -> Result<(), HostFailure> {
+        self.writes_inputs();
         self.journal.sync()?;
         let frames = self.herd.frames();
-        self.journal.replace(frames.map(|frame| frame.to_bytes()))?;
+        let frames = frames.map(|frame| move |to: &mut Vec<u8>| frame.encode_to(to));
+        self.journal.replace(frames)?;
         self.anew = self.journal.len();
         Ok(())
     }

@@ -45,6 +45,19 @@ pub struct Step {
     pub code: i32,
 }
 
+/// What `handle` came to, in one wake.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Handled {
+    /// What the world answered, in turn.
+    pub answers: Vec<Answer>,
+    /// What is to be done, in turn.
+    pub effects: Vec<Effect>,
+    /// The state from now on.
+    pub after: Vec<u8>,
+    /// What it returned: 0 or more.
+    pub code: i32,
+}
+
 /// Why a wake came to nothing: the state is the one before, and nothing is done.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Failed {
@@ -110,36 +123,47 @@ impl Agent {
         wakeup: Wakeup,
         world: Box<dyn World>,
     ) -> Result<Step, Failed> {
-        self.wake_within(FUEL_MAX, (seq, before, wakeup), world)
-    }
-
-    /// The same with no more than so much fuel, if its manifest gives more.
-    ///
-    /// # Errors
-    /// Why it came to nothing. If the reason is [`Trap::OutOfFuel`] and [`Agent::fuel`] is more, it may be
-    /// woken again to the same with more.
-    pub fn wake_within(
-        &self,
-        fuel: u64,
-        (seq, before, wakeup): (u64, Vec<u8>, Wakeup),
-        world: Box<dyn World>,
-    ) -> Result<Step, Failed> {
-        let not_after = self.manifest.not_after;
-        if not_after < wakeup.stamp {
-            return Err(Failed::Expired { not_after });
-        }
-        let desk = Desk::new(self.manifest.clone(), (&self.id, seq), &wakeup, world);
-        let (input, fuel) = (wakeup.to_bytes(), self.fuel().min(fuel));
-        let (desk, ran) = self.loaded.run(&before, &input, fuel, desk);
-        let ran = ran?;
-        if ran.code < 0 {
-            return Err(Failed::Refused { code: ran.code });
-        }
+        let Handled {
+            answers,
+            effects,
+            after,
+            code,
+        } = self.handle(FUEL_MAX, (seq, &before, &wakeup), world)?;
         Ok(Step {
             agent: self.id,
             seq,
             wakeup,
             before,
+            answers,
+            effects,
+            after,
+            code,
+        })
+    }
+
+    /// What it would come to if it was woken, with no more than so much fuel if its manifest gives more.
+    ///
+    /// # Errors
+    /// Why it came to nothing. If the reason is [`Trap::OutOfFuel`] and [`Agent::fuel`] is more, it may be
+    /// woken again to the same with more.
+    pub fn handle(
+        &self,
+        fuel: u64,
+        (seq, before, wakeup): (u64, &[u8], &Wakeup),
+        world: Box<dyn World>,
+    ) -> Result<Handled, Failed> {
+        let not_after = self.manifest.not_after;
+        if not_after < wakeup.stamp {
+            return Err(Failed::Expired { not_after });
+        }
+        let desk = Desk::new(self.manifest.clone(), (&self.id, seq), wakeup, world);
+        let (input, fuel) = (wakeup.to_bytes(), self.fuel().min(fuel));
+        let (desk, ran) = self.loaded.run(before, &input, fuel, desk);
+        let ran = ran?;
+        if ran.code < 0 {
+            return Err(Failed::Refused { code: ran.code });
+        }
+        Ok(Handled {
             answers: desk.answers,
             effects: desk.effects,
             after: ran.state,
@@ -152,7 +176,7 @@ impl Agent {
     /// # Errors
     /// Why that came to nothing.
     pub fn again(&self, step: &Step) -> Result<Step, Failed> {
-        let world = Box::new(Replay(step.answers.clone().into()));
+        let world = Replay::of(step);
         self.wake(step.seq, step.before.clone(), step.wakeup.clone(), world)
     }
 
@@ -166,7 +190,8 @@ impl Agent {
     /// # Errors
     /// Where they differ.
     pub fn repeat(&self, step: &Step) -> Result<(), Differs> {
-        let again = self.again(step)?;
+        let input = (step.seq, &step.before[..], &step.wakeup);
+        let again = self.handle(FUEL_MAX, input, Replay::of(step))?;
         if again.answers != step.answers {
             return Err(Differs::Answers {
                 had: step.answers.len(),
@@ -193,6 +218,10 @@ impl Agent {
 struct Replay(VecDeque<Answer>);
 
 impl Replay {
+    fn of(step: &Step) -> Box<dyn World> {
+        Box::new(Self(step.answers.clone().into()))
+    }
+
     fn next(&mut self) -> Answer {
         self.0.pop_front().unwrap_or(Err(Code::Unavailable))
     }

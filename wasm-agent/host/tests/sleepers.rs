@@ -33,9 +33,13 @@ const COUNTER: &str = r#"(module
 
 fn counter(rate: Rate) -> (Vec<u8>, Vec<u8>) {
     let module = wat::parse_str(COUNTER).expect("good text");
+    (manifest(&module, rate), module)
+}
+
+fn manifest(module: &[u8], rate: Rate) -> Vec<u8> {
     let manifest = Manifest {
         name: "counter".into(),
-        module: *blake3::hash(&module).as_bytes(),
+        module: *blake3::hash(module).as_bytes(),
         imports: Imports::USUAL,
         publishes: vec!["count".into()],
         follows: vec![],
@@ -47,7 +51,7 @@ fn counter(rate: Rate) -> (Vec<u8>, Vec<u8>) {
         attest: None,
     };
     let granted = Granted::sign(&Keys::from_secret(&[1; 32]), manifest);
-    (granted.as_bytes().to_vec(), module)
+    granted.as_bytes().to_vec()
 }
 
 fn input(stamp: u64, body: &[u8]) -> Wakeup {
@@ -302,4 +306,55 @@ fn the_power_may_go_at_any_byte() {
             assert_eq!(Some((&3_u32.to_le_bytes()[..], 3)), sleepers.state(agent));
         }
     }
+}
+
+/// Loops as often as its input says.
+const LOOPS: &str = r#"(module
+    (memory (export "memory") 1 1)
+    (global (export "MVA_STATE") i32 (i32.const 1024))
+    (global (export "MVA_INBOX") i32 (i32.const 4096))
+    (func (export "mva_abi") (result i32) (i32.const 1))
+    (func (export "handle") (param $at i32) (param $len i32) (result i32) (local $n i32)
+        (local.set $n (i32.load (i32.sub (i32.add (local.get $at) (local.get $len)) (i32.const 4))))
+        (loop $more
+            (local.set $n (i32.sub (local.get $n) (i32.const 1)))
+            (br_if $more (local.get $n)))
+        (i32.const 0)))"#;
+
+#[test]
+fn a_long_wake_holds_its_agent_and_nobody_once_it_is_over() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let module = wat::parse_str(LOOPS).expect("good text");
+    let manifest = manifest(&module, Rate::USUAL);
+    let mut sleepers = open(&folder.path().join("agents"));
+    let hosted = sleepers.host((&manifest, &module), 1, 0, &Interpreter::new());
+    hosted.expect("a good manifest");
+    let before = sleepers.whole(0).expect("it lives here");
+    let deliver = |sleepers: &mut Sleepers, number: u8, times: u32| {
+        let input = input(5, &times.to_le_bytes());
+        let taken = sleepers.deliver(0, id(number), input);
+        assert!(taken.expect("it lives here"));
+    };
+    let next = |sleepers: &mut Sleepers| loop {
+        let woken = sleepers.wake(|_| Box::new(Quiet));
+        if woken.is_some() || sleepers.slow() == 0 {
+            return woken.map(|woken| (woken.input, woken.outcome.is_ok()));
+        }
+        std::thread::yield_now();
+    };
+    deliver(&mut sleepers, 1, 300_000);
+    deliver(&mut sleepers, 2, 1);
+    assert!(sleepers.wake(|_| Box::new(Quiet)).is_none());
+    assert_eq!(1, sleepers.slow());
+    assert_eq!(Some((id(1), true)), next(&mut sleepers));
+    sleepers.tick(6);
+    assert_eq!(Some((id(2), true)), next(&mut sleepers));
+    // The agent is made anew while it is awake: what that wake comes to counts for nothing.
+    deliver(&mut sleepers, 3, 300_000);
+    assert!(sleepers.wake(|_| Box::new(Quiet)).is_none());
+    sleepers.restore(0, &before).expect("its own bytes");
+    assert_eq!(None, next(&mut sleepers));
+    deliver(&mut sleepers, 4, 1);
+    assert_eq!(Some((id(4), true)), next(&mut sleepers));
+    assert_eq!(Some(1), sleepers.state(0).map(|(_, seq)| seq));
 }

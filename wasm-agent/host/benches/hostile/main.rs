@@ -27,7 +27,7 @@ use aquifer_wasm::kind::Kind;
 use aquifer_wasm::lane::{Lane, Long, QUICK};
 use aquifer_wasm::profile::Profile;
 use aquifer_wasm::sleepers::{HostFailure, Sleepers};
-use aquifer_wasm::wake::{Agent, Failed, Step};
+use aquifer_wasm::wake::{Agent, Failed};
 use guests::Guest;
 use rustix::time::{ClockId, clock_gettime};
 use std::path::Path;
@@ -235,7 +235,7 @@ impl<'a> Trial<'a> {
         true
     }
 
-    fn ended(&mut self, took: Duration, outcome: &Result<Step, Failed>) {
+    fn ended<T>(&mut self, took: Duration, outcome: &Result<T, Failed>) {
         self.blows.push(took);
         self.ends = match outcome {
             Ok(_) => "well".into(),
@@ -304,8 +304,8 @@ impl<'a> Trial<'a> {
 
     fn tries_quickly(&mut self, agent: Agent) {
         let (began, seq) = (processor(), self.number.into());
-        let input = (seq, Vec::new(), self.wakeup());
-        let outcome = agent.wake_within(QUICK, input, Box::new(Quiet));
+        let wakeup = self.wakeup();
+        let outcome = agent.handle(QUICK, (seq, &[], &wakeup), Box::new(Quiet));
         if outcome != Err(Failed::Trapped(Trap::OutOfFuel { fuel: QUICK })) {
             return self.ended(processor() - began, &outcome);
         }

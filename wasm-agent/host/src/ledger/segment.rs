@@ -20,7 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// What a segment begins with.
-pub(super) const MAGIC: &Magic = b"AQLEDGR1";
+pub(super) const MAGIC: &Magic = b"AQLEDGR2";
 
 /// Most bytes of a step, encoded.
 pub(super) const STEP_MAX: usize = PAYLOAD_MAX - Frame::AROUND as usize;

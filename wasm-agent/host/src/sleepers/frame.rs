@@ -3,19 +3,21 @@
 //! Not here: what follows from it (`sleepers`), how it is kept whole (`journal`).
 
 use crate::desk::Effect;
+use crate::journal::Journal;
 use minicbor::bytes::{ByteArray, ByteVec};
 use minicbor::{Decode, Encode};
+use std::borrow::Cow;
 
 /// Something that happened, or that is so since the journal was written anew.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
-pub(super) enum Frame {
+pub(super) enum Frame<'a> {
     /// Agents of one kind came to live here.
     #[n(0)]
     Hosted {
-        #[n(0)]
-        manifest: ByteVec,
-        #[n(1)]
-        module: ByteVec,
+        #[cbor(n(0), with = "minicbor::bytes")]
+        manifest: Cow<'a, [u8]>,
+        #[cbor(n(1), with = "minicbor::bytes")]
+        module: Cow<'a, [u8]>,
         #[n(2)]
         copies: u32,
     },
@@ -28,18 +30,18 @@ pub(super) enum Frame {
         agent: u32,
         #[n(2)]
         id: ByteArray<16>,
-        #[n(3)]
-        wakeup: ByteVec,
+        #[cbor(n(3), with = "minicbor::bytes")]
+        wakeup: Cow<'a, [u8]>,
     },
-    /// It was handled: all that came of it.
+    /// It was handled later: all that came of it.
     #[n(2)]
     Stepped {
         #[n(0)]
         number: u64,
         #[n(1)]
-        effects: Vec<Effect>,
-        #[n(2)]
-        after: ByteVec,
+        effects: Cow<'a, [Effect]>,
+        #[cbor(n(2), with = "minicbor::bytes")]
+        after: Cow<'a, [u8]>,
         #[n(3)]
         code: i32,
     },
@@ -68,8 +70,8 @@ pub(super) enum Frame {
         seq: u32,
         #[n(2)]
         wake_at: u64,
-        #[n(3)]
-        state: ByteVec,
+        #[cbor(n(3), with = "minicbor::bytes")]
+        state: Cow<'a, [u8]>,
         #[n(4)]
         kept: Vec<(ByteVec, ByteVec)>,
     },
@@ -81,7 +83,7 @@ pub(super) enum Frame {
         #[n(1)]
         seq: u32,
         #[n(2)]
-        effects: Vec<Effect>,
+        effects: Cow<'a, [Effect]>,
         #[n(3)]
         input: ByteArray<16>,
         #[n(4)]
@@ -102,7 +104,7 @@ pub(super) enum Frame {
         #[n(0)]
         first: u32,
     },
-    /// An agent took a step elsewhere, and follows.
+    /// An agent took a step on an input that is not written down: at once, or following another node.
     #[n(10)]
     Followed {
         #[n(0)]
@@ -112,9 +114,9 @@ pub(super) enum Frame {
         #[n(2)]
         stamp: u64,
         #[n(3)]
-        effects: Vec<Effect>,
-        #[n(4)]
-        after: ByteVec,
+        effects: Cow<'a, [Effect]>,
+        #[cbor(n(4), with = "minicbor::bytes")]
+        after: Cow<'a, [u8]>,
         /// Whether it was a timer that woke it.
         #[n(5)]
         timer: bool,
@@ -130,16 +132,21 @@ pub(super) enum Frame {
     Upgraded {
         #[n(0)]
         first: u32,
-        #[n(1)]
-        manifest: ByteVec,
-        #[n(2)]
-        module: ByteVec,
+        #[cbor(n(1), with = "minicbor::bytes")]
+        manifest: Cow<'a, [u8]>,
+        #[cbor(n(2), with = "minicbor::bytes")]
+        module: Cow<'a, [u8]>,
     },
 }
 
-impl Frame {
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
-        minicbor::to_vec(self).expect("a vector takes any encoding")
+impl Frame<'_> {
+    /// Gathers it in a journal.
+    pub(super) fn append(&self, to: &mut Journal) {
+        to.append_with(|bytes| self.encode_to(bytes));
+    }
+
+    pub(super) fn encode_to(&self, bytes: &mut Vec<u8>) {
+        minicbor::encode(self, bytes).expect("a vector takes any encoding");
     }
 
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {

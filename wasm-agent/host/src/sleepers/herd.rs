@@ -2,7 +2,8 @@
 //!
 //! Not here: when anything is written down (`sleepers`).
 
-use super::inside::Kept;
+use super::frame::Frame;
+use super::inside::{Kept, Used};
 use super::{HostFailure, Owed};
 use crate::abi::{Cause, Wakeup};
 use crate::desk::{Effect, Quiet};
@@ -10,11 +11,16 @@ use crate::engine::Engine;
 use crate::manifest::Granted;
 use crate::profile::Profile;
 use crate::wake::Agent;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use minicbor::bytes::ByteVec;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 /// Ids of inputs that are remembered, so that none is taken on twice.
 const RECENT: usize = 65_536;
+
+/// The number of inputs that nobody will ask for again.
+pub(super) const NEVER: u64 = u64::MAX;
 
 /// Ids in one frame.
 pub(super) const IDS: usize = 1_024;
@@ -27,7 +33,6 @@ const TRIED: u32 = 1_000;
 pub(super) struct Herd {
     pub(super) kinds: Vec<Kind>,
     pub(super) slots: Vec<Slot>,
-    pub(super) kept: BTreeMap<u32, Arc<Kept>>,
     /// Inputs that were taken on and are not handled, by number.
     pub(super) inbox: BTreeMap<u64, Input>,
     pub(super) next: u64,
@@ -82,6 +87,19 @@ pub(super) struct Slot {
     pub(super) seq: u32,
     /// In milliseconds since 1970; never if 0.
     pub(super) wake_at: u64,
+    /// In the last minute in which it was awake.
+    pub(super) used: Used,
+    /// Its own values, if it has any.
+    pub(super) kept: Option<Arc<Kept>>,
+}
+
+impl Slot {
+    /// Its own values, as they are written down.
+    pub(super) fn values(&self) -> Vec<(ByteVec, ByteVec)> {
+        let kept = self.kept.iter().flat_map(|kept| kept.iter());
+        kept.map(|(key, value)| (key.clone().into(), value.clone().into()))
+            .collect()
+    }
 }
 
 /// An input and whose it is.
@@ -89,27 +107,42 @@ pub(super) struct Input {
     pub(super) id: [u8; 16],
     pub(super) agent: u32,
     pub(super) wakeup: Wakeup,
+    /// Whether the journal has it.
+    pub(super) written: bool,
 }
 
-/// The ids of the last inputs.
+impl Input {
+    /// What the journal says of it.
+    pub(super) fn delivered(&self, number: u64) -> Frame<'static> {
+        Frame::Delivered {
+            number,
+            agent: self.agent,
+            id: self.id.into(),
+            wakeup: self.wakeup.to_bytes().into(),
+        }
+    }
+}
+
+/// The ids of the last inputs, and their numbers.
 #[derive(Default)]
 pub(super) struct Recent {
-    all: BTreeSet<[u8; 16]>,
+    all: HashMap<[u8; 16], u64>,
     pub(super) order: VecDeque<[u8; 16]>,
 }
 
 impl Recent {
-    /// False if it is known.
-    pub(super) fn insert(&mut self, id: [u8; 16]) -> bool {
-        let is_new = self.all.insert(id);
-        if is_new {
-            self.order.push_back(id);
-            if self.order.len() > RECENT {
-                let oldest = self.order.pop_front();
-                oldest.map(|oldest| self.all.remove(&oldest));
-            }
+    /// False if it is known: then it keeps the number that it has.
+    pub(super) fn insert(&mut self, id: [u8; 16], number: u64) -> bool {
+        let Entry::Vacant(place) = self.all.entry(id) else {
+            return false;
+        };
+        place.insert(number);
+        self.order.push_back(id);
+        if self.order.len() > RECENT {
+            let oldest = self.order.pop_front();
+            oldest.map(|oldest| self.all.remove(&oldest));
         }
-        is_new
+        true
     }
 }
 
@@ -156,7 +189,6 @@ impl Herd {
         for agent in agents.clone() {
             let slot = std::mem::take(&mut self.slots[agent as usize]);
             self.timers.remove(&(slot.wake_at, agent));
-            self.kept.remove(&agent);
         }
         self.inbox.retain(|_, input| !agents.contains(&input.agent));
         Ok(())
@@ -186,17 +218,15 @@ impl Herd {
         effects: &[Effect],
         after: &[u8],
     ) {
-        self.recent.insert(id);
         if timer {
             let slot = &mut self.slots[agent as usize];
             let at = std::mem::take(&mut slot.wake_at);
             self.timers.remove(&(at, agent));
         }
-        let mut inputs = self.inbox.iter();
-        let known = inputs.find(|(_, input)| input.id == id && input.agent == agent);
-        if let Some(number) = known.map(|(number, _)| *number) {
+        if let Some(number) = self.pending((id, agent)) {
             self.inbox.remove(&number);
         }
+        self.recent.insert(id, NEVER);
         self.steps((id, agent), stamp, effects, after);
     }
 
@@ -278,24 +308,38 @@ impl Herd {
     pub(super) fn agent(&self, agent: u32) -> Agent {
         let kind = self.kind(agent).expect("it lives here");
         Agent {
-            id: self.id(agent).expect("it lives here"),
+            id: kind.granted.agent(agent - kind.first),
             ..kind.agent.clone()
         }
+    }
+
+    /// The number of an input that was taken on and is not handled, if there is one with this id.
+    fn pending(&self, (id, agent): ([u8; 16], u32)) -> Option<u64> {
+        let is = |input: &Input| input.id == id && input.agent == agent;
+        let number = self.recent.all.get(&id).copied();
+        let recent = number.filter(|number| self.inbox.get(number).is_some_and(is));
+        // Nobody remembers the ids of so many.
+        let walked = || self.inbox.iter().find(|(_, input)| is(input));
+        let old = || walked().map(|(number, _)| *number);
+        recent.or_else(|| (self.inbox.len() > RECENT).then(old).flatten())
     }
 
     /// The number of an input with this id. `None` if it was taken on before.
     pub(super) fn number(&mut self, id: [u8; 16]) -> Option<u64> {
         let number = self.next;
-        let is_new = self.recent.insert(id);
+        let is_new = self.recent.insert(id, number);
         self.next += u64::from(is_new);
         is_new.then_some(number)
     }
 
     /// The number of an input with this id, though it may be known.
     pub(super) fn number_again(&mut self, id: [u8; 16]) -> u64 {
-        self.recent.insert(id);
+        let number = self.next;
         self.next += 1;
-        self.next - 1
+        if !self.recent.insert(id, number) {
+            self.recent.all.insert(id, number);
+        }
+        number
     }
 
     pub(super) fn take_on(&mut self, number: u64, input: Input) {
@@ -337,7 +381,7 @@ impl Herd {
         for effect in effects {
             match effect {
                 Effect::Keep { key, value } => {
-                    let kept = Arc::make_mut(self.kept.entry(agent).or_default());
+                    let kept = Arc::make_mut(slot.kept.get_or_insert_default());
                     match value.is_empty() {
                         true => kept.remove(key),
                         false => kept.insert(key.clone(), value.clone()),

@@ -15,7 +15,7 @@ pub(super) type Kept = BTreeMap<Vec<u8>, Vec<u8>>;
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Used {
     /// Which minute since 1970.
-    pub(super) minute: u64,
+    minute: u32,
     /// Of what it may use in a minute, so much.
     pub(super) wakes: u32,
     messages: u32,
@@ -25,7 +25,7 @@ pub(super) struct Used {
 impl Used {
     /// The same, or nothing if that was in another minute.
     pub(super) fn at(self, now: u64) -> Self {
-        let minute = now / 60_000;
+        let minute = (now / 60_000) as u32;
         match self.minute == minute {
             true => self,
             false => Self {
@@ -60,17 +60,23 @@ fn said(effect: &Effect) -> Option<u32> {
 /// The world as an agent here finds it.
 pub(super) struct Inside {
     pub(super) manifest: Arc<Manifest>,
-    pub(super) kept: Arc<Kept>,
+    pub(super) kept: Option<Arc<Kept>>,
     pub(super) used: Used,
     pub(super) bytes_kept: usize,
     pub(super) outside: Box<dyn World>,
+}
+
+impl Inside {
+    fn value(&self, key: &[u8]) -> Option<&Vec<u8>> {
+        self.kept.as_ref()?.get(key)
+    }
 }
 
 impl World for Inside {
     fn may(&mut self, effect: &Effect) -> Result<(), Code> {
         if let Effect::Keep { key, value } = effect {
             let most = self.manifest.kv_bytes as usize;
-            let old = self.kept.get(key).map_or(0, |old| key.len() + old.len());
+            let old = self.value(key).map_or(0, |old| key.len() + old.len());
             let more = self.bytes_kept.saturating_sub(old) + key.len() + value.len();
             if !value.is_empty() && more > most {
                 return Err(Code::Quota);
@@ -101,7 +107,7 @@ impl World for Inside {
     }
 
     fn kv_get(&mut self, key: &[u8]) -> Answer {
-        self.kept.get(key).cloned().ok_or(Code::NotFound)
+        self.value(key).cloned().ok_or(Code::NotFound)
     }
 
     fn infer(&mut self, prompt: &str) -> Answer {

@@ -2,7 +2,8 @@
 
 use super::HostFailure;
 use super::frame::Frame;
-use super::herd::{Due, Herd, IDS, Input, Slot, ready};
+use super::herd::{Due, Herd, IDS, Input, NEVER, Slot, ready};
+use super::inside::Kept;
 use crate::abi::Wakeup;
 use crate::engine::Engine;
 use std::sync::Arc;
@@ -32,7 +33,7 @@ impl Herd {
                 // It was tried before this was written.
                 let (granted, agent) = ready((&manifest, &module), 0, engine)?;
                 let kind = self.kind_mut(first)?;
-                (kind.granted, kind.agent, kind.module) = (granted, agent, module.into());
+                (kind.granted, kind.agent, kind.module) = (granted, agent, module.into_owned());
             }
             frame => return self.apply(frame),
         }
@@ -40,7 +41,7 @@ impl Herd {
     }
 
     /// What a frame says that needs no engine.
-    pub(super) fn apply(&mut self, frame: Frame) -> Result<(), HostFailure> {
+    pub(super) fn apply(&mut self, frame: Frame<'_>) -> Result<(), HostFailure> {
         match frame {
             Frame::Hosted { .. } | Frame::Upgraded { .. } => {
                 return Err(nonsense("a module where none can be"));
@@ -53,10 +54,16 @@ impl Herd {
             } => {
                 self.kind(agent)?;
                 let id = id.into();
-                self.recent.insert(id);
+                self.recent.insert(id, number);
                 self.next = number + 1;
                 let wakeup = Wakeup::read(&wakeup).ok_or_else(|| nonsense("a bad input"))?;
-                self.take_on(number, Input { id, agent, wakeup });
+                let input = Input {
+                    id,
+                    agent,
+                    wakeup,
+                    written: true,
+                };
+                self.take_on(number, input);
             }
             Frame::Stepped {
                 number,
@@ -79,19 +86,19 @@ impl Herd {
                 kept,
             } => {
                 self.kind(agent)?;
+                let kept = kept.into_iter();
+                let kept: Kept = kept
+                    .map(|(key, value)| (key.into(), value.into()))
+                    .collect();
                 self.slots[agent as usize] = Slot {
-                    state: state.to_vec().into(),
+                    state: state.into_owned().into(),
                     seq,
                     wake_at,
+                    kept: (!kept.is_empty()).then(|| Arc::new(kept)),
+                    ..Slot::default()
                 };
                 if wake_at > 0 {
                     self.timers.insert((wake_at, agent));
-                }
-                if !kept.is_empty() {
-                    let kept = kept
-                        .into_iter()
-                        .map(|(key, value)| (key.into(), value.into()));
-                    self.kept.insert(agent, Arc::new(kept.collect()));
                 }
             }
             Frame::Owed {
@@ -104,7 +111,7 @@ impl Herd {
                 let due = Due {
                     input: input.into(),
                     stamp,
-                    effects,
+                    effects: effects.into_owned(),
                 };
                 self.owed.insert((agent, seq), due);
             }
@@ -124,47 +131,40 @@ impl Herd {
             Frame::Known { next, ids } => {
                 self.next = next;
                 ids.into_iter()
-                    .for_each(|id| _ = self.recent.insert(id.into()));
+                    .for_each(|id| _ = self.recent.insert(id.into(), NEVER));
             }
         }
         Ok(())
     }
 
     /// All that is so, in frames.
-    pub(super) fn frames(&self) -> impl Iterator<Item = Frame> {
+    pub(super) fn frames(&self) -> impl Iterator<Item = Frame<'_>> {
         let hosted = self.kinds.iter().map(|kind| Frame::Hosted {
-            manifest: kind.granted.as_bytes().to_vec().into(),
-            module: kind.module.clone().into(),
+            manifest: kind.granted.as_bytes().into(),
+            module: (&kind.module).into(),
             copies: kind.copies,
         });
         let lived = (0_u32..).zip(&self.slots);
-        let lived = lived.filter(|(agent, slot)| slot.seq > 0 || self.kept.contains_key(agent));
-        let slept = lived.map(|(agent, slot)| {
-            let kept = self.kept.get(&agent).map(|kept| kept.iter());
-            let pair =
-                |(key, value): (&Vec<u8>, &Vec<u8>)| (key.clone().into(), value.clone().into());
-            Frame::Slept {
-                agent,
-                seq: slot.seq,
-                wake_at: slot.wake_at,
-                state: slot.state.to_vec().into(),
-                kept: kept.into_iter().flatten().map(pair).collect(),
-            }
+        let lived = lived.filter(|(_, slot)| slot.seq > 0 || slot.kept.is_some());
+        let slept = lived.map(|(agent, slot)| Frame::Slept {
+            agent,
+            seq: slot.seq,
+            wake_at: slot.wake_at,
+            state: (&*slot.state).into(),
+            kept: slot.values(),
         });
         let owed = self.owed.iter().map(|((agent, seq), due)| Frame::Owed {
             agent: *agent,
             seq: *seq,
             input: due.input.into(),
             stamp: due.stamp,
-            effects: due.effects.clone(),
+            effects: (&due.effects).into(),
         });
         // Inputs keep their numbers.
-        let inbox = self.inbox.iter().map(|(number, input)| Frame::Delivered {
-            number: *number,
-            agent: input.agent,
-            id: input.id.into(),
-            wakeup: input.wakeup.to_bytes().into(),
-        });
+        let inbox = self
+            .inbox
+            .iter()
+            .map(|(number, input)| input.delivered(*number));
         let next = self.next;
         let recent: Vec<[u8; 16]> = self.recent.order.iter().copied().collect();
         let known = (0..recent.len().div_ceil(IDS).max(1)).map(move |part| {

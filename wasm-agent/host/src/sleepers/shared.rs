@@ -6,7 +6,6 @@
 //! Not here: which node wakes them (the node decides), how steps travel.
 
 use super::frame::Frame;
-use super::herd::Input;
 use super::{HostFailure, Sleepers};
 use crate::abi::{Cause, INBOX_MAX, STATE_MAX, Wakeup};
 use crate::desk::Effect;
@@ -126,10 +125,10 @@ impl Sleepers {
             id: id.into(),
             stamp,
             timer,
-            effects: step.effects.clone(),
-            after: step.after.clone().into(),
+            effects: (&step.effects).into(),
+            after: (&step.after).into(),
         };
-        self.journal.append(&frame.to_bytes());
+        frame.append(&mut self.journal);
         self.herd
             .follows((id, agent), (stamp, timer), &step.effects, &step.after);
         Ok(())
@@ -144,17 +143,12 @@ impl Sleepers {
         let of = |agent: &u32| agents.contains(agent);
         let lived = agents.clone().zip(&self.herd.slots[first as usize..]);
         let lived = lived.filter(|(_, slot)| slot.seq > 0);
-        let slept = lived.map(|(agent, slot)| {
-            let kept = self.herd.kept.get(&agent).map(|kept| kept.iter());
-            let pair =
-                |(key, value): (&Vec<u8>, &Vec<u8>)| (key.clone().into(), value.clone().into());
-            Slept {
-                copy: agent - first,
-                seq: slot.seq,
-                wake_at: slot.wake_at,
-                state: slot.state.to_vec().into(),
-                kept: kept.into_iter().flatten().map(pair).collect(),
-            }
+        let slept = lived.map(|(agent, slot)| Slept {
+            copy: agent - first,
+            seq: slot.seq,
+            wake_at: slot.wake_at,
+            state: slot.state.to_vec().into(),
+            kept: slot.values(),
         });
         let inputs = self.herd.inbox.values().filter(|input| of(&input.agent));
         let inbox = inputs.map(|input| Taken {
@@ -194,7 +188,7 @@ impl Sleepers {
             agent: first + slept.copy,
             seq: slept.seq,
             wake_at: slept.wake_at,
-            state: slept.state,
+            state: Vec::from(slept.state).into(),
             kept: slept.kept,
         });
         let owed = whole.owed.into_iter().map(|due| Frame::Owed {
@@ -202,17 +196,14 @@ impl Sleepers {
             seq: due.seq,
             input: due.input,
             stamp: due.stamp,
-            effects: due.effects,
+            effects: due.effects.into(),
         });
         let frames = std::iter::once(Frame::Emptied { first })
             .chain(slept)
             .chain(owed);
         for frame in frames {
-            self.journal.append(&frame.to_bytes());
+            frame.append(&mut self.journal);
             self.herd.apply(frame)?;
-            if self.journal.is_full() {
-                self.journal.sync()?;
-            }
         }
         for taken in whole.inbox {
             let wakeup = Wakeup::read(&taken.wakeup).ok_or(HostFailure::Nonsense { what })?;
@@ -224,15 +215,7 @@ impl Sleepers {
     /// Takes on an input, though it may have been handled here in a past that does not count.
     fn takes_again(&mut self, agent: u32, id: [u8; 16], wakeup: Wakeup) {
         let number = self.herd.number_again(id);
-        let frame = Frame::Delivered {
-            number,
-            agent,
-            id: id.into(),
-            wakeup: wakeup.to_bytes().into(),
-        };
-        self.journal.append(&frame.to_bytes());
-        self.herd.take_on(number, Input { id, agent, wakeup });
-        self.queue.push_back(number);
+        self.takes_on(number, (id, agent), wakeup);
     }
 }
 

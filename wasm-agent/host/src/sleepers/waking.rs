@@ -6,12 +6,12 @@
 //! Not here: what a wake is (`crate::wake`), when anything is durable (`sleepers`).
 
 use super::frame::Frame;
-use super::inside::{Inside, Used};
+use super::inside::Inside;
 use super::{Sleepers, Woken};
 use crate::desk::World;
 use crate::engine::Trap;
-use crate::lane::{Lane, Long, QUICK};
-use crate::wake::{Failed, Step};
+use crate::lane::{Ended, Lane, Long, QUICK};
+use crate::wake::{Agent, Failed, Handled, Step};
 use std::collections::BTreeMap;
 
 /// Wakes that take long.
@@ -19,8 +19,8 @@ use std::collections::BTreeMap;
 pub(super) struct Slow {
     /// None until one does.
     lane: Option<Lane>,
-    /// Agents that are in it, by number, with what they have used.
-    busy: BTreeMap<u32, Used>,
+    /// Agents that are in it, with the number of the input.
+    busy: BTreeMap<u32, u64>,
 }
 
 impl Sleepers {
@@ -28,40 +28,37 @@ impl Sleepers {
     /// has come to something by now.
     pub fn wake(&mut self, outside: impl Fn(u32) -> Box<dyn World>) -> Option<Woken> {
         while let Some(ended) = self.slow.lane.as_mut().and_then(Lane::ended) {
-            let woken = self.ends(ended.ticket, ended.outcome);
+            let woken = self.comes_back(ended);
             if woken.is_some() {
                 return woken;
             }
         }
         loop {
-            let (number, used) = self.ready()?;
-            let input = self.herd.inbox.get(&number).expect("it is ready");
-            let (agent, wakeup) = (input.agent, input.wakeup.clone());
-            let one = self.herd.agent(agent);
+            let number = self.ready()?;
+            let input = &self.herd.inbox[&number];
+            let (agent, one) = (input.agent, self.herd.agent(input.agent));
             let slot = &self.herd.slots[agent as usize];
-            let (seq, before) = (u64::from(slot.seq), slot.state.to_vec());
-            let world = self.world(agent, used, outside(agent));
-            let try_it = (seq, before.clone(), wakeup.clone());
-            let outcome = one.wake_within(QUICK, try_it, world);
+            let seq = u64::from(slot.seq);
+            let world = self.world(&one, agent, outside(agent));
+            let outcome = one.handle(QUICK, (seq, &slot.state, &input.wakeup), world);
             let out = Err(Failed::Trapped(Trap::OutOfFuel { fuel: QUICK }));
             if outcome != out || one.fuel() <= QUICK {
-                self.slow.busy.insert(agent, used);
-                return self.ends(number, outcome);
+                return Some(self.ends(number, one.id, outcome));
             }
             let long = Long {
                 ticket: number,
-                world: self.world(agent, used, outside(agent)),
+                world: self.world(&one, agent, outside(agent)),
                 agent: one,
                 seq,
-                before,
-                wakeup,
+                before: slot.state.to_vec(),
+                wakeup: input.wakeup.clone(),
             };
             let lane = match &mut self.slow.lane {
                 Some(lane) => lane,
                 none => none.insert(Lane::open().ok()?),
             };
             match lane.take(long) {
-                Ok(()) => _ = self.slow.busy.insert(agent, used),
+                Ok(()) => _ = self.slow.busy.insert(agent, number),
                 // It is full: this one is tried again when others have had their turn.
                 Err(_) => self.waiting.push_back(number),
             }
@@ -74,79 +71,121 @@ impl Sleepers {
     }
 
     /// What an agent finds when it wakes.
-    fn world(&self, agent: u32, used: Used, outside: Box<dyn World>) -> Box<dyn World> {
-        let kept = self.herd.kept.get(&agent).cloned().unwrap_or_default();
+    fn world(&self, one: &Agent, agent: u32, outside: Box<dyn World>) -> Box<dyn World> {
+        let slot = &self.herd.slots[agent as usize];
+        let kept = slot.kept.clone();
         let bytes = |(key, value): (&Vec<u8>, &Vec<u8>)| key.len() + value.len();
+        let all = kept.iter().flat_map(|kept| kept.iter());
         Box::new(Inside {
-            manifest: self.herd.agent(agent).manifest,
-            bytes_kept: kept.iter().map(bytes).sum(),
+            manifest: one.manifest.clone(),
+            bytes_kept: all.map(bytes).sum(),
             kept,
-            used,
+            used: slot.used.at(self.now),
             outside,
         })
     }
 
-    /// An input was handled. None if meanwhile it went with its agent, or the agent followed another node.
-    fn ends(&mut self, number: u64, outcome: Result<Step, Failed>) -> Option<Woken> {
-        let input = self.herd.inbox.get(&number)?;
-        let (id, agent) = (input.id, input.agent);
-        let (cause, stamp) = (input.wakeup.cause, input.wakeup.stamp);
-        let mut used = self.slow.busy.remove(&agent)?;
-        let slot = &self.herd.slots[agent as usize];
-        let seq = slot.seq;
-        if let Ok(step) = &outcome
-            && (step.seq != u64::from(seq) || step.before != *slot.state)
-        {
-            self.queue.push_back(number);
-            return None;
-        }
-        self.herd.inbox.remove(&number);
-        let frame = match &outcome {
-            Ok(step) => Frame::Stepped {
-                number,
-                effects: step.effects.clone(),
-                after: step.after.clone().into(),
+    /// A wake that took long has ended. None if its input went with its agent, or if the agent followed
+    /// another node meanwhile: then what it came to does not count.
+    fn comes_back(&mut self, ended: Ended) -> Option<Woken> {
+        let Ended { ticket, outcome } = ended;
+        self.slow.busy.retain(|_, number| *number != ticket);
+        let input = self.herd.inbox.get(&ticket)?;
+        let slot = &self.herd.slots[input.agent as usize];
+        let id = self.herd.id(input.agent).ok()?;
+        let handled = match outcome {
+            Ok(step) if step.seq != u64::from(slot.seq) || *step.before != *slot.state => {
+                self.queue.push_back(ticket);
+                return None;
+            }
+            Ok(step) => Ok(Handled {
+                answers: step.answers,
+                effects: step.effects,
+                after: step.after,
                 code: step.code,
+            }),
+            Err(why) => Err(why),
+        };
+        Some(self.ends(ticket, id, handled))
+    }
+
+    /// An input was handled.
+    fn ends(&mut self, number: u64, id: [u8; 32], outcome: Result<Handled, Failed>) -> Woken {
+        let input = self.herd.inbox.remove(&number).expect("it is handled once");
+        let agent = input.agent;
+        let (cause, stamp) = (input.wakeup.cause, input.wakeup.stamp);
+        if outcome.is_err() && !input.written {
+            input.delivered(number).append(&mut self.journal);
+        }
+        let frame = match &outcome {
+            Ok(handled) if input.written => Frame::Stepped {
+                number,
+                effects: (&handled.effects).into(),
+                after: (&handled.after).into(),
+                code: handled.code,
+            },
+            Ok(handled) => Frame::Followed {
+                agent,
+                id: input.id.into(),
+                stamp,
+                effects: (&handled.effects).into(),
+                after: (&handled.after).into(),
+                // Those are written down.
+                timer: false,
             },
             Err(why) => Frame::Failed {
                 number,
                 why: why.to_string(),
             },
         };
-        self.journal.append(&frame.to_bytes());
-        used.adds(outcome.as_ref().map_or(&[][..], |step| &step.effects));
-        self.used.insert(agent, used);
-        if let Ok(step) = &outcome {
-            let input = (id, agent);
-            if self.herd.steps(input, stamp, &step.effects, &step.after) {
+        frame.append(&mut self.journal);
+        let slot = &mut self.herd.slots[agent as usize];
+        slot.used = slot.used.at(self.now);
+        let effects = outcome.as_ref().map_or(&[][..], |handled| &handled.effects);
+        slot.used.adds(effects);
+        let seq = slot.seq;
+        let outcome = outcome.map(|handled| {
+            let before = std::mem::take(&mut self.herd.slots[agent as usize].state);
+            let Handled {
+                answers,
+                effects,
+                after,
+                code,
+            } = handled;
+            if self.herd.steps((input.id, agent), stamp, &effects, &after) {
                 self.fresh.insert((agent, seq));
             }
-        }
-        Some(Woken {
-            input: id,
+            Step {
+                agent: id,
+                seq: seq.into(),
+                wakeup: input.wakeup,
+                before: before.into_vec(),
+                answers,
+                effects,
+                after,
+                code,
+            }
+        });
+        Woken {
+            input: input.id,
             cause,
             agent,
             outcome,
-        })
+        }
     }
 
     /// The next input whose agent may wake now.
-    fn ready(&mut self) -> Option<(u64, Used)> {
+    fn ready(&mut self) -> Option<u64> {
         while let Some(number) = self.queue.pop_front() {
             // It may have gone with its agent.
             let Some(input) = self.herd.inbox.get(&number) else {
                 continue;
             };
-            let used = self.used.get(&input.agent).copied().unwrap_or_default();
-            let used = used.at(self.now);
-            let busy = self.slow.busy.contains_key(&input.agent);
-            if busy || self.herd.rests(input.agent) {
-                self.waiting.push_back(number);
-                continue;
-            }
-            let rate = self.herd.kind(input.agent).ok()?.granted.manifest.rate;
-            if used.wakes < rate.wakes {
-                return Some((number, used));
+            let kind = self.herd.kind(input.agent).ok()?;
+            let used = self.herd.slots[input.agent as usize].used.at(self.now);
+            let most = kind.granted.manifest.rate.wakes;
+            if !kind.rests && used.wakes < most && !self.slow.busy.contains_key(&input.agent) {
+                return Some(number);
             }
             self.waiting.push_back(number);
         }
