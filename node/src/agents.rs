@@ -9,6 +9,7 @@
 
 pub mod company;
 mod host;
+mod infer;
 pub mod lease;
 pub mod note;
 mod outlook;
@@ -80,12 +81,17 @@ impl Agents {
 ///
 /// # Errors
 /// If the journal of agents cannot be read, or no thread can be had.
+///
+/// # Panics
+/// Outside of a runtime.
 pub(crate) fn start(
     memory: Memory,
     errands: Errands,
+    infer: Option<String>,
     stop: CancellationToken,
 ) -> Result<(), Problem> {
-    let host = Host::open(memory)?;
+    let model = infer.map(|command| infer::Model::new(command, stop.clone()));
+    let host = Host::open(memory, model)?;
     let no_thread =
         |e: std::io::Error| Problem::new("no_thread", 1, format!("cannot start a thread: {e}"), "");
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -356,7 +356,7 @@ mod tests {
             "model show llama-3-8b",
             "model check llama-3-8b",
             "model rm llama-3-8b",
-            "up --gpu 8GiB",
+            "up --gpu 8GiB --infer cat",
             "status --check",
             "find org/eu --json",
             "doctor -o json",

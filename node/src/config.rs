@@ -45,6 +45,8 @@ pub struct Up {
     pub store: Option<String>,
     /// GPU memory to say that this node has, such as `8GiB`.
     pub gpu: Option<String>,
+    /// The command that asks a model for agents.
+    pub infer: Option<String>,
     /// The ticket of `aquifer join`.
     pub ticket: Option<String>,
     /// Sees what leaves, for tests.
@@ -87,6 +89,8 @@ pub struct Config {
     pub disk_reserve_mib: Option<u64>,
     /// GPU memory to say that this node has, such as `8GiB`.
     pub gpu: Option<String>,
+    /// The command that asks a model for agents: the prompt on stdin, the answer on stdout.
+    pub infer: Option<String>,
 }
 
 /// Configuration as used.
@@ -122,6 +126,8 @@ pub struct Settings {
     pub disk_reserve_bytes: u64,
     /// GPU memory to say that this node has, in bytes.
     pub gpu_bytes: u64,
+    /// The command that asks a model for agents, if there is one.
+    pub infer: Option<String>,
 }
 
 impl Config {
@@ -145,6 +151,7 @@ impl Config {
             store: own.store.or(machine.store),
             disk_reserve_mib: own.disk_reserve_mib.or(machine.disk_reserve_mib),
             gpu: own.gpu.or(machine.gpu),
+            infer: own.infer.or(machine.infer),
         })
     }
 
@@ -213,6 +220,7 @@ impl Settings {
             .or_else(|| config.store.clone());
         let gpu = up.gpu.clone().or_else(|| env("AQUIFER_GPU"));
         let gpu = gpu.or_else(|| config.gpu.clone());
+        let infer = up.infer.clone().or_else(|| env("AQUIFER_INFER"));
         let roles = match &up.roles[..] {
             [] => None,
             names => Some(parse_roles(names)?),
@@ -236,6 +244,7 @@ impl Settings {
                 .unwrap_or(DISK_RESERVE_MIB)
                 .saturating_mul(1 << 20),
             gpu_bytes: gpu.as_deref().map_or(Ok(0), amount::read)?,
+            infer: infer.or_else(|| config.infer.clone()),
         })
     }
 }

@@ -14,6 +14,7 @@ mod settle;
 mod standing;
 
 use super::Lazy;
+use super::infer::Model;
 use super::note::Note;
 use super::outlook::Outlook;
 use super::outward::{Doer, Outward};
@@ -59,6 +60,7 @@ pub(crate) struct Host {
     memory: Memory,
     me: NodeId,
     engine: Lazy,
+    model: Option<Arc<Model>>,
     sleepers: Sleepers,
     ledger: Ledger,
     /// The roster of all agents that this node has heard of.
@@ -86,7 +88,7 @@ impl Host {
     ///
     /// # Errors
     /// If the journal cannot be read.
-    pub(super) fn open(memory: Memory) -> Result<Self, Problem> {
+    pub(super) fn open(memory: Memory, model: Option<Model>) -> Result<Self, Problem> {
         let parts = memory.parts();
         let (home, me) = (parts.home.clone(), memory.view().me.node());
         let folder = home.file("agents");
@@ -109,6 +111,7 @@ impl Host {
             owed: Vec::new(),
             me,
             engine,
+            model: model.map(Arc::new),
             sleepers,
             ledger,
             roster: Roster::default(),
@@ -214,6 +217,8 @@ impl Host {
                     indexer: indexer.clone(),
                     home: here.home,
                     reads: here.reads.clone(),
+                    model: self.model.clone(),
+                    thought: Duration::ZERO,
                 })
             });
             let Some(woken) = woken else { break };

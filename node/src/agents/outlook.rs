@@ -2,6 +2,8 @@
 //!
 //! It is one moment of the node, the same from the first call of a wake to the last.
 
+use super::infer::{Model, PATIENCE};
+use crate::clock::Stopwatch;
 use crate::indexer::Indexer;
 use crate::recall::{Filter, Mode};
 use crate::view::View;
@@ -10,6 +12,7 @@ use aquifer_protocol::{Label, Op, RecordId, Subject, TopicId, TopicName, decide}
 use aquifer_wasm::abi::Code;
 use aquifer_wasm::desk::{Answer, Effect, World};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The most texts of one answer.
 const TEXTS_MAX: usize = 8;
@@ -22,6 +25,10 @@ pub(super) struct Outlook {
     pub(super) home: TopicId,
     /// Topics it may recall from: its home, and what it follows.
     pub(super) reads: Arc<Vec<TopicId>>,
+    /// What it may ask, if this node has one,
+    pub(super) model: Option<Arc<Model>>,
+    /// and for how long that has thought in this wake.
+    pub(super) thought: Duration,
 }
 
 impl World for Outlook {
@@ -69,8 +76,17 @@ impl World for Outlook {
         Err(Code::NotFound)
     }
 
-    fn infer(&mut self, _: &str) -> Answer {
-        Err(Code::Unavailable)
+    fn infer(&mut self, prompt: &str) -> Answer {
+        let model = self.model.as_ref().ok_or(Code::Unavailable)?;
+        let left = PATIENCE.saturating_sub(self.thought);
+        let watch = Stopwatch::start();
+        let said = model.ask(prompt, left);
+        self.thought += watch.elapsed();
+        said
+    }
+
+    fn deliberates(&self) -> bool {
+        self.model.is_some()
     }
 }
 

@@ -52,6 +52,9 @@ pub(super) struct UpFlags {
     /// GPU memory to say that this node has, such as 8GiB: others place work by it
     #[arg(long, value_name = "AMOUNT")]
     gpu: Option<String>,
+    /// A command that asks a model for agents: the prompt on its stdin, the answer on its stdout
+    #[arg(long, value_name = "COMMAND")]
+    infer: Option<String>,
     /// Do not look for nodes on the local network
     #[arg(long)]
     no_mdns: bool,
@@ -181,6 +184,7 @@ impl UpFlags {
             no_mdns: self.no_mdns,
             store: self.store.clone(),
             gpu: self.gpu.clone(),
+            infer: self.infer.clone(),
             ticket,
             tap: None,
             clock_shift_ms: 0,
@@ -199,6 +203,7 @@ impl UpFlags {
             ("--api", &self.api),
             ("--store", &self.store),
             ("--gpu", &self.gpu),
+            ("--infer", &self.infer),
         ];
         let many = [
             ("--listen", &self.listen),

@@ -40,6 +40,11 @@ pub trait World: Send {
     /// # Errors
     /// [`Code::Unavailable`] if the node has none.
     fn infer(&mut self, prompt: &str) -> Result<Vec<u8>, Code>;
+
+    /// Whether an answer of a model may be long in coming: nobody else should wait for it.
+    fn deliberates(&self) -> bool {
+        false
+    }
 }
 
 /// A world that forbids nothing and knows nothing.

@@ -1,14 +1,15 @@
 //! Sleepers: what is taken on is handled once, whenever the power goes.
 
 use aquifer_protocol::identity::Keys;
-use aquifer_wasm::abi::{Cause, Imports, Wakeup};
-use aquifer_wasm::desk::{Effect, Quiet};
+use aquifer_wasm::abi::{Cause, Code, Import, Imports, Wakeup};
+use aquifer_wasm::desk::{Effect, Quiet, World};
 use aquifer_wasm::engine::interpreter::Interpreter;
 use aquifer_wasm::manifest::{Budget, Granted, Manifest, Rate};
 use aquifer_wasm::sleepers::{HostFailure, Owed, Sleepers};
 use aquifer_wasm::wake::Failed;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::{Arc, Barrier};
 
 /// Counts its inputs in its state, says how many there were, keeps the last one, and asks to be woken a
 /// second later. It goes wrong at an input that begins with `!`, after it has done all that.
@@ -37,10 +38,14 @@ fn counter(rate: Rate) -> (Vec<u8>, Vec<u8>) {
 }
 
 fn manifest(module: &[u8], rate: Rate) -> Vec<u8> {
+    granting(module, Imports::USUAL, rate)
+}
+
+fn granting(module: &[u8], imports: Imports, rate: Rate) -> Vec<u8> {
     let manifest = Manifest {
         name: "counter".into(),
         module: *blake3::hash(module).as_bytes(),
-        imports: Imports::USUAL,
+        imports,
         publishes: vec!["count".into()],
         follows: vec![],
         remembers: vec![],
@@ -357,4 +362,65 @@ fn a_long_wake_holds_its_agent_and_nobody_once_it_is_over() {
     deliver(&mut sleepers, 4, 1);
     assert_eq!(Some((id(4), true)), next(&mut sleepers));
     assert_eq!(Some(1), sleepers.state(0).map(|(_, seq)| seq));
+}
+
+/// Asks a model about nothing, and keeps what it says as its state.
+const ASKS: &str = r#"(module
+    (import "mva1" "infer" (func $infer (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 1 1)
+    (global (export "MVA_STATE") i32 (i32.const 1024))
+    (global (export "MVA_INBOX") i32 (i32.const 4096))
+    (func (export "mva_abi") (result i32) (i32.const 1))
+    (func (export "handle") (param i32 i32) (result i32)
+        (i32.store (i32.const 1024) (call $infer (i32.const 0) (i32.const 0) (i32.const 1028) (i32.const 64)))
+        (i32.const 0)))"#;
+
+/// A model that thinks until it is told to stop.
+struct Thinks(Arc<Barrier>);
+
+impl World for Thinks {
+    fn may(&mut self, _: &Effect) -> Result<(), Code> {
+        Ok(())
+    }
+
+    fn recall(&mut self, _: &str) -> Result<Vec<u8>, Code> {
+        Err(Code::NotFound)
+    }
+
+    fn kv_get(&mut self, _: &[u8]) -> Result<Vec<u8>, Code> {
+        Err(Code::NotFound)
+    }
+
+    fn infer(&mut self, _: &str) -> Result<Vec<u8>, Code> {
+        self.0.wait();
+        Ok(b"yes".to_vec())
+    }
+
+    fn deliberates(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn nobody_waits_for_an_agent_that_asks_a_model() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut sleepers = begun(&folder.path().join("agents"), 1, Rate::USUAL);
+    let module = wat::parse_str(ASKS).expect("good text");
+    let imports = Imports::NONE.with(Import::Infer);
+    let manifest = granting(&module, imports, Rate::USUAL);
+    let hosted = sleepers.host((&manifest, &module), 1, 0, &Interpreter::new());
+    let asks = hosted.expect("a good manifest");
+    let thought = Arc::new(Barrier::new(2));
+    let taken = sleepers.deliver(asks, id(1), input(5, b""));
+    assert!(taken.expect("it lives here"));
+    let taken = sleepers.deliver(0, id(2), input(5, b"a"));
+    assert!(taken.expect("it lives here"));
+    let wakes = |sleepers: &mut Sleepers| sleepers.wake(|_| Box::new(Thinks(thought.clone())));
+    let first = wakes(&mut sleepers).expect("the one that asks nobody");
+    assert_eq!((0, 1), (first.agent, sleepers.slow()));
+    thought.wait();
+    let then = std::iter::repeat_with(|| wakes(&mut sleepers)).find_map(|woken| woken);
+    let then = then.expect("it has heard the model");
+    assert_eq!((asks, true), (then.agent, then.outcome.is_ok()));
+    assert_eq!(Some((&b"yes"[..], 1)), sleepers.state(asks));
 }

@@ -113,4 +113,8 @@ impl World for Inside {
     fn infer(&mut self, prompt: &str) -> Answer {
         self.outside.infer(prompt)
     }
+
+    fn deliberates(&self) -> bool {
+        self.outside.deliberates()
+    }
 }

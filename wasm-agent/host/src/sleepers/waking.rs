@@ -1,13 +1,15 @@
 //! Waking: the next input is handled.
 //!
-//! Each wake is tried with little fuel first. One that needs more goes to the slow lane, and its agent is
-//! busy until it comes back: its next inputs wait, and nobody else does.
+//! Each wake is tried with little fuel first. One that needs more goes to the slow lane, and one that may
+//! ask a model to a lane of its own, at once; its agent is busy until it comes back: its next inputs wait,
+//! and nobody else does.
 //!
 //! Not here: what a wake is (`crate::wake`), when anything is durable (`sleepers`).
 
 use super::frame::Frame;
 use super::inside::Inside;
 use super::{Sleepers, Woken};
+use crate::abi::Import;
 use crate::desk::World;
 use crate::engine::Trap;
 use crate::lane::{Ended, Lane, Long, QUICK};
@@ -17,17 +19,27 @@ use std::collections::BTreeMap;
 /// Wakes that take long.
 #[derive(Default)]
 pub(super) struct Slow {
-    /// None until one does.
-    lane: Option<Lane>,
-    /// Agents that are in it, with the number of the input.
+    /// Of those that reckon, and of those that ask a model. None until one does.
+    lanes: [Option<Lane>; 2],
+    /// Agents that are in them, with the number of the input.
     busy: BTreeMap<u32, u64>,
+}
+
+const RECKONS: usize = 0;
+const ASKS: usize = 1;
+
+impl Slow {
+    /// A wake that has ended, if one has.
+    fn ended(&mut self) -> Option<Ended> {
+        self.lanes.iter_mut().flatten().find_map(Lane::ended)
+    }
 }
 
 impl Sleepers {
     /// Handles the next input, in a world that `outside` makes for the agent. `None` if there is none that
     /// has come to something by now.
     pub fn wake(&mut self, outside: impl Fn(u32) -> Box<dyn World>) -> Option<Woken> {
-        while let Some(ended) = self.slow.lane.as_mut().and_then(Lane::ended) {
+        while let Some(ended) = self.slow.ended() {
             let woken = self.comes_back(ended);
             if woken.is_some() {
                 return woken;
@@ -40,10 +52,13 @@ impl Sleepers {
             let slot = &self.herd.slots[agent as usize];
             let seq = u64::from(slot.seq);
             let world = self.world(&one, agent, outside(agent));
-            let outcome = one.handle(QUICK, (seq, &slot.state, &input.wakeup), world);
-            let out = Err(Failed::Trapped(Trap::OutOfFuel { fuel: QUICK }));
-            if outcome != out || one.fuel() <= QUICK {
-                return Some(self.ends(number, one.id, outcome));
+            let asks = one.manifest.imports.has(Import::Infer) && world.deliberates();
+            if !asks {
+                let outcome = one.handle(QUICK, (seq, &slot.state, &input.wakeup), world);
+                let out = Err(Failed::Trapped(Trap::OutOfFuel { fuel: QUICK }));
+                if outcome != out || one.fuel() <= QUICK {
+                    return Some(self.ends(number, one.id, outcome));
+                }
             }
             let long = Long {
                 ticket: number,
@@ -53,7 +68,7 @@ impl Sleepers {
                 before: slot.state.to_vec(),
                 wakeup: input.wakeup.clone(),
             };
-            let lane = match &mut self.slow.lane {
+            let lane = match &mut self.slow.lanes[if asks { ASKS } else { RECKONS }] {
                 Some(lane) => lane,
                 none => none.insert(Lane::open().ok()?),
             };
@@ -67,7 +82,7 @@ impl Sleepers {
 
     /// How many wakes take long just now: [`Sleepers::wake`] says what came of each.
     pub fn slow(&self) -> usize {
-        self.slow.lane.as_ref().map_or(0, Lane::inside)
+        self.slow.lanes.iter().flatten().map(Lane::inside).sum()
     }
 
     /// What an agent finds when it wakes.
