@@ -10,8 +10,9 @@
 //! figures are those of a core of its own beside a disk that takes no time, whatever else this machine
 //! does. A real disk takes the same time from both and brings the ratio nearer to one.
 //!
-//! That is tried with all on one thread, and with what shields honest agents: a lane for wakes that take
-//! long, and an interpreter until the compiler is ready.
+//! Wakes that take long have a thread of their own, as everywhere. It is tried with each engine alone, of
+//! which one keeps everybody waiting while it compiles, and with both as a node has them: the interpreter
+//! until the compiler is ready.
 //!
 //! `cargo bench -p aquifer-wasm --bench hostile [-- SECONDS [NAME...]]`, 6 seconds for each if not said.
 
@@ -19,19 +20,14 @@ mod guests;
 
 use aquifer_wasm::abi::{Cause, FUEL_MAX, Wakeup};
 use aquifer_wasm::desk::Quiet;
+use aquifer_wasm::engine::Engine;
 use aquifer_wasm::engine::interpreter::Interpreter;
 use aquifer_wasm::engine::jit::Jit;
 use aquifer_wasm::engine::tiered::Tiered;
-use aquifer_wasm::engine::{Engine, Trap};
-use aquifer_wasm::kind::Kind;
-use aquifer_wasm::lane::{Lane, Long, QUICK};
-use aquifer_wasm::profile::Profile;
-use aquifer_wasm::sleepers::{HostFailure, Sleepers};
-use aquifer_wasm::wake::{Agent, Failed};
+use aquifer_wasm::sleepers::Sleepers;
 use guests::Guest;
 use rustix::time::{ClockId, clock_gettime};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const SENSOR: &[u8] = include_bytes!("../../../guest/modules/sensor.wasm");
@@ -57,20 +53,14 @@ fn main() {
     let tiered = Tiered::new(Box::new(Interpreter::new()), Box::new(jit()));
     let (jit, interpreter) = (jit(), Interpreter::new());
     let tiered = tiered.expect("a thread");
-    for (how, engine, by, shields) in [
-        (
-            "all on one thread",
-            &jit as &dyn Engine,
-            &jit as &dyn Engine,
-            false,
-        ),
-        ("all on one thread", &interpreter, &interpreter, false),
-        ("a lane, compiled beside", &tiered, &jit, true),
-        ("a lane", &interpreter, &interpreter, true),
+    for (engine, by) in [
+        (&tiered as &dyn Engine, &jit as &dyn Engine),
+        (&jit, &jit),
+        (&interpreter, &interpreter),
     ] {
         let allowed = honest_loop(by);
         println!(
-            "\n{}, {how}: an honest loop of {FUEL_MAX} units of fuel takes {:.1} ms",
+            "\n{}: an honest loop of {FUEL_MAX} units of fuel takes {:.1} ms",
             engine.name(),
             millis(allowed)
         );
@@ -79,7 +69,7 @@ fn main() {
             "guest", "ms p50", "ms max", "ms past it", "p99 ms", "ratio"
         );
         for guest in &guests {
-            Trial::new(engine, shields).tries(guest, allowed, seconds);
+            Trial::new(engine).tries(guest, allowed, seconds);
         }
     }
 }
@@ -119,27 +109,21 @@ impl Clock {
 struct Trial<'a> {
     engine: &'a dyn Engine,
     sleepers: Sleepers,
-    lane: Option<Lane>,
     _folder: tempfile::TempDir,
     number: u32,
-    hostile: Option<Hostile>,
-    /// When what is in the lane went there, by the clock on the wall.
-    entered: Instant,
+    /// The number of the other, once it lives here.
+    hostile: Option<u32>,
+    /// Whether it has an input,
+    busy: bool,
+    /// and since when that takes long, by the clock on the wall.
+    entered: Option<Instant>,
     /// How long its wakes took, or the attempts to load it.
     blows: Vec<Duration>,
     ends: String,
 }
 
-/// Where the hostile one lives.
-enum Hostile {
-    /// Among the others, under this number.
-    Among(u32),
-    /// Beside them: it wakes quickly here, or in the lane.
-    Beside(Agent),
-}
-
 impl<'a> Trial<'a> {
-    fn new(engine: &'a dyn Engine, shields: bool) -> Self {
+    fn new(engine: &'a dyn Engine) -> Self {
         let memory = Path::new("/dev/shm");
         let folder = match memory.exists() {
             true => tempfile::tempdir_in(memory),
@@ -154,11 +138,11 @@ impl<'a> Trial<'a> {
         Self {
             engine,
             sleepers,
-            lane: shields.then(|| Lane::open().expect("a thread")),
             _folder: folder,
             number: 0,
             hostile: None,
-            entered: Instant::now(),
+            busy: false,
+            entered: None,
             blows: Vec::new(),
             ends: String::new(),
         }
@@ -176,7 +160,7 @@ impl<'a> Trial<'a> {
         let (p50, max) = (self.blows[count / 2], self.blows[count - 1]);
         let (with, without) = (p99(&mut with), p99(&mut without));
         // What is only loaded has no fuel.
-        let allowed = self.hostile.as_ref().map_or(Duration::ZERO, |_| allowed);
+        let allowed = self.hostile.map_or(Duration::ZERO, |_| allowed);
         println!(
             "{:<20} {:>8.2} {:>8.2} {:>10.1} {:>6.3} /{:>6.3} {:>7.2}  {}",
             guest.name,
@@ -207,16 +191,12 @@ impl<'a> Trial<'a> {
                 && next <= now
             {
                 self.blow(guest);
-                next = now + self.hostile.as_ref().map_or(LOADS, |_| BLOWS);
+                next = now + self.hostile.map_or(LOADS, |_| BLOWS);
             }
             self.sleepers.tick(u64::from(self.number));
             while self.wakes_one() {}
             for owed in self.sleepers.sync().expect("room") {
                 self.sleepers.done(owed.agent, owed.seq);
-            }
-            let ended = self.lane.as_mut().and_then(Lane::ended);
-            if let Some(ended) = ended {
-                self.ended(self.entered.elapsed(), &ended.outcome);
             }
             let now = clock.now();
             waits.extend(due.drain(..).map(|due| now - due));
@@ -226,21 +206,23 @@ impl<'a> Trial<'a> {
 
     fn wakes_one(&mut self) -> bool {
         let began = processor();
-        let Some(woken) = self.sleepers.wake(|_| Box::new(Quiet)) else {
+        let woken = self.sleepers.wake(|_| Box::new(Quiet));
+        if self.sleepers.slow() > 0 && self.entered.is_none() {
+            self.entered = Some(Instant::now());
+        }
+        let Some(woken) = woken else {
             return false;
         };
-        if matches!(self.hostile, Some(Hostile::Among(agent)) if agent == woken.agent) {
-            self.ended(processor() - began, &woken.outcome);
+        if self.hostile == Some(woken.agent) {
+            let took = self.entered.take().map(|entered| entered.elapsed());
+            self.blows.push(took.unwrap_or_else(|| processor() - began));
+            self.busy = false;
+            self.ends = match woken.outcome {
+                Ok(_) => "well".into(),
+                Err(why) => why.to_string(),
+            };
         }
         true
-    }
-
-    fn ended<T>(&mut self, took: Duration, outcome: &Result<T, Failed>) {
-        self.blows.push(took);
-        self.ends = match outcome {
-            Ok(_) => "well".into(),
-            Err(why) => why.to_string(),
-        };
     }
 
     fn deliver(&mut self, agent: u32) {
@@ -262,67 +244,35 @@ impl<'a> Trial<'a> {
         }
     }
 
-    /// An input for the hostile one. It is loaded before the first; one that is not taken tries again.
+    /// An input for the hostile one, when it is done with the last. It is loaded before the first; one that
+    /// is not taken tries again.
     fn blow(&mut self, guest: &Guest) {
-        match &self.hostile {
-            Some(Hostile::Among(agent)) => self.deliver(*agent),
-            Some(Hostile::Beside(agent)) => self.tries_quickly(agent.clone()),
+        match self.hostile {
+            // One at a time, so that it is known how long each took.
+            Some(agent) if !self.busy => {
+                self.busy = true;
+                self.deliver(agent);
+            }
+            Some(_) => {}
             None => {
                 let began = processor();
-                let hosted = self.hosts(guest);
+                let bytes = (&guest.manifest[..], &guest.module[..]);
+                let hosted = self.sleepers.host(bytes, 1, 0, self.engine);
                 let took = processor() - began;
                 match hosted {
                     // To be loaded is all that it wants.
-                    Ok(_) if guest.name.starts_with("slow") => {
+                    Ok(first) if guest.name.starts_with("slow") => {
+                        self.sleepers.stop(first).expect("it lives here");
                         self.blows.push(took);
                         self.ends = "is loaded".into();
                     }
-                    Ok(hostile) => self.hostile = Some(hostile),
+                    Ok(first) => self.hostile = Some(first),
                     Err(why) => {
                         self.blows.push(took);
                         self.ends = format!("refused: {why}");
                     }
                 }
             }
-        }
-    }
-
-    fn hosts(&mut self, guest: &Guest) -> Result<Hostile, HostFailure> {
-        let bytes = (&guest.manifest[..], &guest.module[..]);
-        if self.lane.is_none() {
-            let agent = self.sleepers.host(bytes, 1, 0, self.engine)?;
-            return Ok(Hostile::Among(agent));
-        }
-        let profile = Profile::of(&guest.module)?;
-        let kind = Kind::open(&guest.manifest, guest.module.clone(), 0)?;
-        Ok(Hostile::Beside(Agent {
-            id: [7; 32],
-            manifest: Arc::new(kind.granted().manifest.clone()),
-            loaded: self.engine.load(&guest.module, &profile)?,
-        }))
-    }
-
-    fn tries_quickly(&mut self, agent: Agent) {
-        let (began, seq) = (processor(), self.number.into());
-        let wakeup = self.wakeup();
-        let outcome = agent.handle(QUICK, (seq, &[], &wakeup), Box::new(Quiet));
-        if outcome != Err(Failed::Trapped(Trap::OutOfFuel { fuel: QUICK })) {
-            return self.ended(processor() - began, &outcome);
-        }
-        let wakeup = self.wakeup();
-        let lane = self.lane.as_mut().expect("it lives beside the others");
-        // One at a time, so that it is known how long each took.
-        if lane.inside() == 0 {
-            self.entered = Instant::now();
-            let long = Long {
-                ticket: seq,
-                agent,
-                seq,
-                before: Vec::new(),
-                wakeup,
-                world: Box::new(Quiet),
-            };
-            assert!(lane.take(long).is_ok(), "nothing is inside");
         }
     }
 }
@@ -334,12 +284,14 @@ fn p99(waits: &mut [Duration]) -> Duration {
 
 /// How long an honest guest may take with all the fuel that there is: the slowest of some.
 fn honest_loop(engine: &dyn Engine) -> Duration {
-    let mut trial = Trial::new(engine, false);
+    let mut trial = Trial::new(engine);
     let guest = guests::honest();
     trial.blow(&guest);
     for _ in 0..5 {
         trial.blow(&guest);
-        assert!(trial.wakes_one(), "an input");
+        while trial.busy {
+            trial.wakes_one();
+        }
     }
     trial.blows.into_iter().max().expect("five")
 }
