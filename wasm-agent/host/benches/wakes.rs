@@ -227,8 +227,9 @@ fn sleeping(manifest: &[u8], module: &[u8], agents: u32, engine: &dyn Engine) {
     let mut sleepers = Sleepers::open(&path, engine).expect("a new journal");
     let hosted = sleepers.host((manifest, module), agents, 0, engine);
     hosted.expect("a good manifest");
-    let mut number = 0_u32;
-    let mut cycle = |sleepers: &mut Sleepers, agent: u32| {
+    let (keys, mut number) = (Keys::from_secret(&[1; 32]), 0_u32);
+    let mut receipts = Vec::with_capacity(1_024);
+    let mut cycle = |sleepers: &mut Sleepers, agent: u32, signs: bool| {
         number += 1;
         let id = [number.to_be_bytes(), [0; 4], [0; 4], [1; 4]].concat();
         let id = id.try_into().expect("sixteen bytes");
@@ -236,10 +237,17 @@ fn sleeping(manifest: &[u8], module: &[u8], agents: u32, engine: &dyn Engine) {
             .deliver(agent, id, wakeup(number))
             .expect("it lives here");
         let woken = sleepers.wake(|_| Box::new(Quiet)).expect("an input");
-        woken.outcome.expect("ends well");
+        let step = woken.outcome.expect("ends well");
+        if signs {
+            receipts.push(Receipt::of(&step, [5; 32]));
+            if receipts.len() == 1_024 {
+                std::hint::black_box(Batch::sign(&keys, &receipts));
+                receipts.clear();
+            }
+        }
     };
     for agent in 0..agents {
-        cycle(&mut sleepers, agent);
+        cycle(&mut sleepers, agent, false);
         if agent % 1_024 == 0 {
             sleepers.sync().expect("room");
         }
@@ -260,16 +268,18 @@ fn sleeping(manifest: &[u8], module: &[u8], agents: u32, engine: &dyn Engine) {
         stride = stride.wrapping_add(0x9e37_79b1);
         stride % agents
     };
-    let durable = rate(200_000, |count| {
-        cycle(&mut sleepers, next());
-        if count % 1_024 == 0 {
-            sleepers.sync().expect("room");
-        }
-    });
-    println!("  input and step, thousands/s, durable by 1,024 {durable:>8.0}");
+    for (what, signs) in [("input and step", false), ("and receipts", true)] {
+        let durable = rate(200_000, |count| {
+            cycle(&mut sleepers, next(), signs);
+            if count % 1_024 == 0 {
+                sleepers.sync().expect("room");
+            }
+        });
+        println!("  {what:<14}, thousands/s, durable by 1,024 {durable:>8.0}");
+    }
     let began = Instant::now();
     for _ in 0..1_000 {
-        cycle(&mut sleepers, next());
+        cycle(&mut sleepers, next(), true);
         sleepers.sync().expect("room");
     }
     let alone = 1_000.0 / began.elapsed().as_secs_f64();

@@ -12,6 +12,7 @@ use crate::manifest::Granted;
 use crate::profile::Profile;
 use crate::wake::Agent;
 use minicbor::bytes::ByteVec;
+use smallvec::SmallVec;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -80,10 +81,14 @@ pub(super) fn ready(
     Ok((granted, agent))
 }
 
+/// The bytes of a state. Most are so few that they lie with the rest of the agent: to look elsewhere in a
+/// million of them costs more than to copy them.
+pub(super) type State = SmallVec<[u8; 40]>;
+
 /// An agent asleep.
 #[derive(Default)]
 pub(super) struct Slot {
-    pub(super) state: Box<[u8]>,
+    pub(super) state: State,
     pub(super) seq: u32,
     /// In milliseconds since 1970; never if 0.
     pub(super) wake_at: u64,
@@ -373,7 +378,7 @@ impl Herd {
     ) -> bool {
         let slot = &mut self.slots[agent as usize];
         if *slot.state != *after {
-            slot.state = after.into();
+            slot.state = State::from_slice(after);
         }
         let seq = slot.seq;
         slot.seq += 1;

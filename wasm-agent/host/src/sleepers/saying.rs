@@ -2,7 +2,7 @@
 
 use super::HostFailure;
 use super::frame::Frame;
-use super::herd::{Due, Herd, IDS, Input, NEVER, Slot, ready};
+use super::herd::{Due, Herd, IDS, Input, NEVER, Slot, State, ready};
 use super::inside::Kept;
 use crate::abi::Wakeup;
 use crate::engine::Engine;
@@ -91,7 +91,7 @@ impl Herd {
                     .map(|(key, value)| (key.into(), value.into()))
                     .collect();
                 self.slots[agent as usize] = Slot {
-                    state: state.into_owned().into(),
+                    state: State::from_slice(&state),
                     seq,
                     wake_at,
                     kept: (!kept.is_empty()).then(|| Arc::new(kept)),

@@ -160,7 +160,7 @@ impl Sleepers {
         slot.used.adds(effects);
         let seq = slot.seq;
         let outcome = outcome.map(|handled| {
-            let before = std::mem::take(&mut self.herd.slots[agent as usize].state);
+            let before = self.herd.slots[agent as usize].state.to_vec();
             let Handled {
                 answers,
                 effects,
@@ -174,7 +174,7 @@ impl Sleepers {
                 agent: id,
                 seq: seq.into(),
                 wakeup: input.wakeup,
-                before: before.into_vec(),
+                before,
                 answers,
                 effects,
                 after,
