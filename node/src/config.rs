@@ -9,6 +9,7 @@ use crate::driver::Tap;
 use crate::home::Home;
 use crate::net::{ReachSettings, RelayUse};
 use crate::store::EngineKind;
+use crate::tasks::settings::TaskSettings;
 use aquifer_protocol::Region;
 use aquifer_protocol::certificate::role;
 use serde::Deserialize;
@@ -45,6 +46,10 @@ pub struct Up {
     pub store: Option<String>,
     /// GPU memory to say that this node has, such as `8GiB`.
     pub gpu: Option<String>,
+    /// Topics whose tasks this node runs.
+    pub tasks: Vec<String>,
+    /// How many tasks it runs at once.
+    pub tasks_at_once: Option<usize>,
     /// The ticket of `aquifer join`.
     pub ticket: Option<String>,
     /// Sees what leaves, for tests.
@@ -87,6 +92,10 @@ pub struct Config {
     pub disk_reserve_mib: Option<u64>,
     /// GPU memory to say that this node has, such as `8GiB`.
     pub gpu: Option<String>,
+    /// Topics whose tasks this node runs.
+    pub tasks: Option<Vec<String>>,
+    /// How many tasks it runs at once; 1 if absent.
+    pub tasks_at_once: Option<usize>,
 }
 
 /// Configuration as used.
@@ -122,6 +131,8 @@ pub struct Settings {
     pub disk_reserve_bytes: u64,
     /// GPU memory to say that this node has, in bytes.
     pub gpu_bytes: u64,
+    /// Whose tasks it runs.
+    pub tasks: TaskSettings,
 }
 
 impl Config {
@@ -145,6 +156,8 @@ impl Config {
             store: own.store.or(machine.store),
             disk_reserve_mib: own.disk_reserve_mib.or(machine.disk_reserve_mib),
             gpu: own.gpu.or(machine.gpu),
+            tasks: own.tasks.or(machine.tasks),
+            tasks_at_once: own.tasks_at_once.or(machine.tasks_at_once),
         })
     }
 
@@ -213,6 +226,10 @@ impl Settings {
             .or_else(|| config.store.clone());
         let gpu = up.gpu.clone().or_else(|| env("AQUIFER_GPU"));
         let gpu = gpu.or_else(|| config.gpu.clone());
+        let tasks = flags(&up.tasks)
+            .or_else(|| list("AQUIFER_TASKS"))
+            .or_else(|| config.tasks.clone());
+        let at_once = up.tasks_at_once.or(config.tasks_at_once);
         let roles = match &up.roles[..] {
             [] => None,
             names => Some(parse_roles(names)?),
@@ -236,6 +253,7 @@ impl Settings {
                 .unwrap_or(DISK_RESERVE_MIB)
                 .saturating_mul(1 << 20),
             gpu_bytes: gpu.as_deref().map_or(Ok(0), amount::read)?,
+            tasks: TaskSettings::read(&tasks.unwrap_or_default(), at_once)?,
         })
     }
 }

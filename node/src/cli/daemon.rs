@@ -52,6 +52,12 @@ pub(super) struct UpFlags {
     /// GPU memory to say that this node has, such as 8GiB: others place work by it
     #[arg(long, value_name = "AMOUNT")]
     gpu: Option<String>,
+    /// Topics whose tasks this node runs: programs of others, shut in and on a budget
+    #[arg(long, value_name = "TOPIC", value_delimiter = ',')]
+    tasks: Vec<String>,
+    /// How many tasks it runs at once [default: 1]
+    #[arg(long, value_name = "N")]
+    tasks_at_once: Option<usize>,
     /// Do not look for nodes on the local network
     #[arg(long)]
     no_mdns: bool,
@@ -181,6 +187,8 @@ impl UpFlags {
             no_mdns: self.no_mdns,
             store: self.store.clone(),
             gpu: self.gpu.clone(),
+            tasks: self.tasks.clone(),
+            tasks_at_once: self.tasks_at_once,
             ticket,
             tap: None,
             clock_shift_ms: 0,
@@ -204,6 +212,7 @@ impl UpFlags {
             ("--listen", &self.listen),
             ("--seed", &self.seeds),
             ("--role", &self.roles),
+            ("--tasks", &self.tasks),
         ];
         let one = one
             .into_iter()
@@ -213,6 +222,9 @@ impl UpFlags {
             .flat_map(|(flag, list)| list.iter().map(move |v| (flag, v)));
         for (flag, value) in one.chain(many) {
             out.extend([flag.into(), value.into()]);
+        }
+        if let Some(at_once) = self.tasks_at_once {
+            out.extend(["--tasks-at-once".into(), at_once.to_string().into()]);
         }
         for (flag, set) in [("--no-mdns", self.no_mdns), ("--insecure", self.insecure)] {
             out.extend(set.then(|| flag.into()));
