@@ -218,7 +218,7 @@ impl World {
         let mut cancelled = !self.weather.cancels;
         let longest = 4 * (self.weather.lasts + 3 * self.weather.delay) + 600_000;
         let end = self.now + longest;
-        while self.now < end {
+        while self.now < end && !(cancelled && self.is_quiet()) {
             self.tick();
             if crashes > 0 && self.chance.hits(2) && self.nodes.iter().any(|n| n.mine.is_some()) {
                 self.crash();
@@ -229,6 +229,17 @@ impl World {
                 self.says(0, Fact::Cancelled);
             }
         }
+    }
+
+    /// Whether nothing is on its way, nothing runs, all are up, and all think it over.
+    fn is_quiet(&self) -> bool {
+        let is_over = |at: usize| {
+            let node = &self.nodes[at];
+            let standing = node.task.standing(self.clock(at));
+            let is_over = matches!(standing, Standing::Ended(..) | Standing::GivenUp);
+            is_over && node.mine.is_none() && node.down_until <= self.now
+        };
+        self.on_the_way.is_empty() && (0..self.nodes.len()).all(is_over)
     }
 
     /// How it stands with all, who must agree.
