@@ -375,7 +375,7 @@ mod tests {
             "bench agents --agents 1000000 --seconds 60 --engine wasmi --durable step --json",
             "task run --memory 256MiB --time 10s --cpu 1 --stdin f --file a --env LANG --json -- sh -c true",
             "task probe --json",
-            "up --tasks acme/builds,acme/models --tasks-at-once 2",
+            "up --tasks acme/builds,acme/models --tasks-at-once 2 --tasks-from-agents",
             "task submit -t acme/builds --needs gpu=8GiB,ram=1GiB,model=m --time 1m --file f --wait 1m -- make -j2",
             "task list -t acme/builds --json",
             "task show 0011aabb --json",

@@ -50,6 +50,8 @@ pub struct Up {
     pub tasks: Vec<String>,
     /// How many tasks it runs at once.
     pub tasks_at_once: Option<usize>,
+    /// Whether it runs those that agents ask for.
+    pub tasks_from_agents: bool,
     /// The ticket of `aquifer join`.
     pub ticket: Option<String>,
     /// Sees what leaves, for tests.
@@ -96,6 +98,8 @@ pub struct Config {
     pub tasks: Option<Vec<String>>,
     /// How many tasks it runs at once; 1 if absent.
     pub tasks_at_once: Option<usize>,
+    /// Whether it runs those that agents ask for.
+    pub tasks_from_agents: Option<bool>,
 }
 
 /// Configuration as used.
@@ -158,6 +162,7 @@ impl Config {
             gpu: own.gpu.or(machine.gpu),
             tasks: own.tasks.or(machine.tasks),
             tasks_at_once: own.tasks_at_once.or(machine.tasks_at_once),
+            tasks_from_agents: own.tasks_from_agents.or(machine.tasks_from_agents),
         })
     }
 
@@ -230,6 +235,7 @@ impl Settings {
             .or_else(|| list("AQUIFER_TASKS"))
             .or_else(|| config.tasks.clone());
         let at_once = up.tasks_at_once.or(config.tasks_at_once);
+        let from_agents = up.tasks_from_agents || config.tasks_from_agents.unwrap_or(false);
         let roles = match &up.roles[..] {
             [] => None,
             names => Some(parse_roles(names)?),
@@ -253,7 +259,7 @@ impl Settings {
                 .unwrap_or(DISK_RESERVE_MIB)
                 .saturating_mul(1 << 20),
             gpu_bytes: gpu.as_deref().map_or(Ok(0), amount::read)?,
-            tasks: TaskSettings::read(&tasks.unwrap_or_default(), at_once)?,
+            tasks: TaskSettings::read(&tasks.unwrap_or_default(), at_once, from_agents)?,
         })
     }
 }

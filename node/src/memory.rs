@@ -43,7 +43,7 @@ use refusal::{denied, refused, unexpected};
 pub use remember::BATCH_MAX;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-pub(crate) use tasks::ended;
+pub(crate) use tasks::{ended, job};
 use tokio::sync::{broadcast, mpsc};
 
 const PATIENCE_MS: u64 = 10_000;

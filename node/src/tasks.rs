@@ -5,10 +5,12 @@
 //! them beside the agents, and write what came of it: work may be done twice, and ends once.
 //!
 //! In the order to read them: [`note`] what nodes tell each other, [`rules`] who runs what when and which
-//! outcome counts, [`ledger`] all that was heard, `keeper` who does it, [`settings`] who is asked to.
+//! outcome counts, [`ledger`] all that was heard, `keeper` who does it, [`settings`] who is asked to, [`agents`]
+//! how agents ask.
 //!
 //! Not here: how a job is shut in (`aquifer_runner`), how tasks are asked about (`memory::tasks`).
 
+pub mod agents;
 mod keeper;
 pub mod ledger;
 pub mod note;

@@ -1,6 +1,8 @@
 //! Tasks on real nodes: asked for on one, run by another that can, ended once, though nodes are killed.
 
-use aquifer_node::api::{PolicyView, SubmitTask, TaskBudget, TaskNeeds, TaskView};
+use aquifer_node::api::{
+    Deploy, Grants, Invoke, List, PolicyView, SubmitTask, TaskBudget, TaskNeeds, TaskView,
+};
 use aquifer_tests::fleet::until;
 use aquifer_tests::works::{Node, Works, processes_with};
 
@@ -345,6 +347,129 @@ async fn a_node_outside_of_the_law_runs_nothing() {
             (outcome.node.node.as_str(), outcome.stdout.text.as_str())
         );
     }
+    for node in [b, a] {
+        node.stops().await;
+    }
+}
+
+/// An agent in a few lines of text: invoked, it asks for a task; what it hears on the topic it says again on
+/// another, word for word. Its input is `[kind, from, topic, stamp, body]`.
+const CLERK: &str = r#"(module
+    (import "mva1" "publish" (func $publish (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 1 1)
+    (global (export "MVA_STATE") i32 (i32.const 1024))
+    (global (export "MVA_INBOX") i32 (i32.const 4096))
+    (data (i32.const 0) "acme/builds") (data (i32.const 16) "heard")
+    (data (i32.const 32) "REQUEST")
+    (func (export "mva_abi") (result i32) (i32.const 1))
+    (func (export "handle") (param $at i32) (param $len i32) (result i32) (local $end i32)
+        (local.set $end (i32.add (local.get $at) (local.get $len)))
+        (if (i32.eq (i32.load8_u (i32.add (local.get $at) (i32.const 1))) (i32.const 3))
+            (then (return (call $publish
+                (i32.const 0) (i32.const 11) (i32.const 32) (i32.const LENGTH)))))
+        ;; Past the array's head, the kind, 34 bytes of whom it is from, 12 of the topic and 9 of the time.
+        (local.set $at (i32.add (local.get $at) (i32.const 57)))
+        ;; The body's head: two bytes, or three.
+        (local.set $at (i32.add (local.get $at)
+            (i32.sub (i32.load8_u (local.get $at)) (i32.const 86))))
+        (call $publish (i32.const 16) (i32.const 5)
+            (local.get $at) (i32.sub (local.get $end) (local.get $at)))))"#;
+
+/// `{"task": {"argv": ["sh", "-c", "echo $((6*7))"]}, "key": 7}` in CBOR.
+fn wish() -> Vec<u8> {
+    let text = |text: &str| [&[0x60 + text.len() as u8], text.as_bytes()].concat();
+    let argv = [text("sh"), text("-c"), text("echo $((6*7))")].concat();
+    [
+        vec![0xa2],
+        text("task"),
+        vec![0xa1],
+        text("argv"),
+        vec![0x83],
+        argv,
+        text("key"),
+        vec![7],
+    ]
+    .concat()
+}
+
+/// What a WASM agent on A cannot do is done by B, whose operator lets agents ask, and the agent hears of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_asks_for_a_task_and_hears_what_came_of_it() {
+    let Some(works) = Works::here(PROGRAM, "tasks-agents") else {
+        return;
+    };
+    let a = works.founds("a", "eu", &[]);
+    a.creates(TOPIC, &["eu"]).await;
+    a.creates("heard", &["eu"]).await;
+    let b = works
+        .joins("b", (&a, "eu", &COMPUTE), &RUNS)
+        .await
+        .expect("joins");
+    runners(&a, 1).await;
+    let wish = wish();
+    let words: String = wish.iter().map(|byte| format!("\\{byte:02x}")).collect();
+    let module = CLERK
+        .replace("REQUEST", &words)
+        .replace("LENGTH", &wish.len().to_string());
+    let module = wat::parse_str(module).expect("good text");
+    let topics = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
+    let clerk = Deploy {
+        name: "clerk".into(),
+        topic: Some("acme/agents".into()),
+        module: data_encoding::BASE64.encode(&module),
+        grants: Grants {
+            publishes: topics(&[TOPIC, "heard"]),
+            follows: topics(&[TOPIC]),
+            ..Grants::default()
+        },
+        ..Deploy::default()
+    };
+    a.client.agent_deploy(&clerk).await.expect("deploys");
+    a.client
+        .agent_invoke("clerk", &Invoke::default())
+        .await
+        .expect("it asks");
+    let asked = || async { a.client.tasks(Some(TOPIC), 10).await.unwrap_or_default() };
+    until("b knows of it", || async {
+        let tasks = b.client.tasks(Some(TOPIC), 10).await.unwrap_or_default();
+        tasks.len() == 1
+    })
+    .await;
+    // B runs what people ask for, and has not said that agents may ask.
+    let other = a.submits(&shell("true")).await;
+    over(&[&a], &other).await;
+    let waits = asked()
+        .await
+        .into_iter()
+        .find(|task| task.id != other)
+        .expect("asked for");
+    assert_eq!(("waiting", 0), (waits.state.as_str(), waits.attempts.len()));
+    b.stops().await;
+    let b = works.again("b", &["--tasks", TOPIC, "--tasks-from-agents"]);
+    let seen = over(&[&a, &b], &waits.id).await;
+    for seen in seen {
+        assert_eq!("42\n", seen.outcome.expect("it ended").stdout.text);
+    }
+    let heard = List {
+        topic: Some("heard".into()),
+        ..List::default()
+    };
+    until("the agent has heard of it", || async {
+        let listed = a.client.list(&heard).await;
+        listed.is_ok_and(|listed| !listed.memories.is_empty())
+    })
+    .await;
+    let heard = a.client.list(&heard).await.expect("lists").memories;
+    let text = &heard[0].text;
+    for part in [
+        "\"key\": 7",
+        "\"ended\": \"exited\"",
+        "\"stdout\": \"42\\n\"",
+        &waits.id,
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    assert_eq!(1, heard.len(), "once, and nothing of what it said itself");
     for node in [b, a] {
         node.stops().await;
     }

@@ -58,6 +58,9 @@ pub(super) struct UpFlags {
     /// How many tasks it runs at once [default: 1]
     #[arg(long, value_name = "N")]
     tasks_at_once: Option<usize>,
+    /// Run those that agents ask for, too
+    #[arg(long, requires = "tasks")]
+    tasks_from_agents: bool,
     /// Do not look for nodes on the local network
     #[arg(long)]
     no_mdns: bool,
@@ -189,6 +192,7 @@ impl UpFlags {
             gpu: self.gpu.clone(),
             tasks: self.tasks.clone(),
             tasks_at_once: self.tasks_at_once,
+            tasks_from_agents: self.tasks_from_agents,
             ticket,
             tap: None,
             clock_shift_ms: 0,
@@ -226,7 +230,11 @@ impl UpFlags {
         if let Some(at_once) = self.tasks_at_once {
             out.extend(["--tasks-at-once".into(), at_once.to_string().into()]);
         }
-        for (flag, set) in [("--no-mdns", self.no_mdns), ("--insecure", self.insecure)] {
+        for (flag, set) in [
+            ("--no-mdns", self.no_mdns),
+            ("--insecure", self.insecure),
+            ("--tasks-from-agents", self.tasks_from_agents),
+        ] {
             out.extend(set.then(|| flag.into()));
         }
         out

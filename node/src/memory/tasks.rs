@@ -10,14 +10,15 @@ mod show;
 
 use super::{Memory, refused, topic_name, unexpected, unreadable};
 use crate::api::{DEFAULT_TASKS, Problem, SubmitTask, TaskNeeds, TaskView};
+use crate::tasks::agents::Wish;
 use crate::tasks::note::{JOB_BYTES_MAX, MODELS_MAX, Needs, TaskNote};
 use crate::tasks::rules::Standing;
 use crate::view::View;
 use aquifer_protocol::certificate::role;
 use aquifer_protocol::placement::{self, capable, task_entry};
 use aquifer_protocol::{
-    AgentId, Command, Durability, NodeId, Op, RecordId, Reply, Subject, TopicId, TopicName, decide,
-    log,
+    AgentId, Body, Command, Durability, NodeId, Op, RecordId, Reply, Subject, TopicId, TopicName,
+    decide, log,
 };
 use aquifer_runner::job::{Budget, Job, Placed, Request, USUAL_SIGHTS};
 use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
@@ -28,6 +29,7 @@ const WAIT_MS: u64 = 10_000;
 /// Most tasks that are listed at once.
 const LISTED_MAX: usize = 1_000;
 
+#[expect(clippy::unused_async, reason = "a door need not know which calls wait")]
 impl Memory {
     /// Asks for a program to be run by a node that may and can.
     ///
@@ -51,8 +53,8 @@ impl Memory {
             needs,
         };
         let author = AgentId(self.view().me.node().0);
-        let id = self.write_task(&topic, author, &note).await?;
-        self.shown_task(&self.view(), &id)?
+        let id = self.write_task(&topic, author, &note, None).await?;
+        self.shown_task(&self.view(), topic.id(self.view().law.hive()), &id)?
             .ok_or_else(|| no_task(&id.to_string()))
     }
 
@@ -68,15 +70,17 @@ impl Memory {
             let of_topic = ledger
                 .tasks()
                 .filter(|(_, asked, _)| readable.contains(&asked.topic));
-            of_topic.map(|(id, asked, _)| (asked.at, *id)).collect()
+            of_topic
+                .map(|(id, asked, _)| (asked.at, *id, asked.topic))
+                .collect()
         });
         ids.sort_unstable_by(|a, b| b.cmp(a));
         let mut shown = Vec::new();
-        for (_, id) in ids {
+        for (_, id, topic) in ids {
             if shown.len() >= limit.min(LISTED_MAX) {
                 break;
             }
-            shown.extend(self.shown_task(&view, &id)?);
+            shown.extend(self.shown_task(&view, topic, &id)?);
         }
         Ok(shown)
     }
@@ -87,8 +91,9 @@ impl Memory {
     /// `not_found`, `ambiguous_id`.
     pub async fn task(&self, id: &str) -> Result<TaskView, Problem> {
         let view = self.view();
-        let (_, found) = self.find_task(&view, id)?;
-        self.shown_task(&view, &found)?.ok_or_else(|| no_task(id))
+        let (topic, found) = self.find_task(&view, id)?;
+        self.shown_task(&view, topic, &found)?
+            .ok_or_else(|| no_task(id))
     }
 
     /// The same once it is over, or when `wait_ms` have passed.
@@ -147,23 +152,24 @@ impl Memory {
         }
         let name = topic_name(&view.topic_name(topic))?;
         let note = TaskNote::Cancelled { task: found };
-        self.write_task(&name, asked.author, &note).await?;
-        self.shown_task(&self.view(), &found)?
+        self.write_task(&name, asked.author, &note, None).await?;
+        self.shown_task(&self.view(), topic, &found)?
             .ok_or_else(|| no_task(id))
     }
 
-    /// Writes a note about a task, and hears it at once.
+    /// Writes a note about a task, and what else is to be said in the same commit, and hears it at once.
     pub(crate) async fn write_task(
         &self,
         topic: &TopicName,
         author: AgentId,
         note: &TaskNote,
+        beside: Option<Body>,
     ) -> Result<RecordId, Problem> {
         self.found_if_new(&self.view(), topic).await?;
         let command = Command::Write {
             topic: topic.clone(),
             author,
-            bodies: vec![note.body()],
+            bodies: [note.body()].into_iter().chain(beside).collect(),
             durability: Durability::Local,
         };
         let ids = match self.inner.helm.ask(command).await? {
@@ -187,7 +193,16 @@ impl Memory {
         topic: TopicId,
         needs: &placement::Needs,
     ) -> Vec<NodeId> {
-        let mut runners = self.runners(view, topic);
+        self.with_needs(view, self.runners(view, topic), needs)
+    }
+
+    /// Those of `runners` that say they have what is needed.
+    pub(crate) fn with_needs(
+        &self,
+        view: &View,
+        mut runners: Vec<NodeId>,
+        needs: &placement::Needs,
+    ) -> Vec<NodeId> {
         runners.retain(|node| {
             let known = view.law.member(node);
             known.is_some_and(|known| capable(&known.manifest, needs))
@@ -196,7 +211,7 @@ impl Memory {
     }
 
     /// The nodes that may run tasks of `topic` and say that they do, whatever a task needs.
-    fn runners(&self, view: &View, topic: TopicId) -> Vec<NodeId> {
+    pub(crate) fn runners(&self, view: &View, topic: TopicId) -> Vec<NodeId> {
         let Ok(label) = view.law.label(topic) else {
             return Vec::new();
         };
@@ -223,8 +238,15 @@ impl Memory {
         let record = log::record_by_id(&view.snapshot, id).map_err(unreadable)?;
         Ok(record.and_then(|record| match TaskNote::of(&record) {
             Some(TaskNote::Asked { job, .. }) => Some(job.into()),
-            _ => None,
+            Some(_) => None,
+            None => Wish::of(&record).map(|wish| wish.job.bytes().to_vec()),
         }))
+    }
+
+    /// What an agent asked for; none if its record has no content any more.
+    pub(crate) fn wish_of(&self, view: &View, id: &RecordId) -> Result<Option<Wish>, Problem> {
+        let record = log::record_by_id(&view.snapshot, id).map_err(unreadable)?;
+        Ok(record.and_then(|record| Wish::of(&record)))
     }
 
     fn task_now(&self) -> u64 {
@@ -294,7 +316,10 @@ fn no_task(text: &str) -> Problem {
 }
 
 /// The job that is asked for.
-fn job(asked: SubmitTask) -> Result<Job, Problem> {
+///
+/// # Errors
+/// `bad_task` for what is none.
+pub(crate) fn job(asked: SubmitTask) -> Result<Job, Problem> {
     let bad = |why: String| Problem::new("bad_task", 2, why, "see `aquifer help task submit`");
     let bytes = |what: &str, text: &str| {
         let decoded = BASE64.decode(text.as_bytes());

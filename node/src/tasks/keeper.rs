@@ -7,13 +7,14 @@
 //!
 //! Not here: which nodes may and can (`memory::tasks`), what a job may do (`aquifer_runner`).
 
+use super::agents::told;
 use super::note::{TaskNote, short};
 use super::rules::{Act, LEASE_MS, Mine};
 use super::settings::AnyRunner;
 use crate::api::Problem;
 use crate::memory::Memory;
 use crate::view::View;
-use aquifer_protocol::{NodeId, RecordId, Stamp, TopicId, TopicName};
+use aquifer_protocol::{AgentId, Body, NodeId, RecordId, Stamp, TopicId, TopicName};
 use aquifer_runner::Stop;
 use aquifer_runner::outcome::Ended;
 use aquifer_runner::serve::{Answer, serve};
@@ -178,19 +179,27 @@ impl Keeper {
         let tasks = &self.memory.parts().tasks;
         let hive = view.law.hive();
         let topics = tasks.settings().topics.iter().map(|name| name.id(hive));
-        let topics: Vec<TopicId> = topics.collect();
+        // Who may run a topic's tasks is the same for all of them.
+        let topics = topics.map(|topic| (topic, self.memory.runners(view, topic)));
+        let topics: BTreeMap<TopicId, Vec<NodeId>> = topics.collect();
+        let from_agents = tasks.settings().from_agents;
         tasks.with(|ledger| {
             let mut all = Vec::new();
             for (id, asked, task) in ledger.tasks() {
                 let key = (asked.topic, *id);
                 let mine = self.running.get(&key);
-                if !topics.contains(&asked.topic) || mine.is_some_and(|job| job.dropped) {
+                let Some(runners) = topics.get(&asked.topic) else {
+                    continue;
+                };
+                let is_asked = from_agents || !asked.by_agent;
+                if !is_asked || mine.is_some_and(|job| job.dropped) {
                     continue;
                 }
                 if mine.is_none() && task.end().is_some() {
                     continue;
                 }
-                let able = self.memory.able_to_run(view, asked.topic, &asked.needs);
+                let able = runners.clone();
+                let able = self.memory.with_needs(view, able, &asked.needs);
                 let mine = mine.map(|job| job.mine);
                 let act = task.next(id, &self.me, &able, now, mine);
                 if let Act::Rest(Some(at)) = act {
@@ -254,8 +263,10 @@ impl Keeper {
         let answer = job.answer.clone();
         match answer {
             Some(answer) if may && !job.dropped && !is_stopped(&answer) => {
+                let told = self.told(key, &answer)?;
                 let note = self.note(key, answer);
-                self.write(key, |_| note).await?;
+                let beside = told.filter(|_| matches!(note, TaskNote::Ended { .. }));
+                self.write_beside(key, |_| note, beside).await?;
             }
             _ => {
                 tracing::info!(target: "aquifer::tasks", task = %key.1, "what came of it counts no more")
@@ -291,19 +302,41 @@ impl Keeper {
         }
     }
 
-    /// Writes a note about a task; its record. None if the law does not let this node write there any more:
-    /// then it runs nothing of it.
+    /// What the agent that asked for a task is told of it, if an agent did.
+    fn told(&self, key: Key, answer: &Answer) -> Result<Option<Body>, Problem> {
+        let by_agent = self.memory.parts().tasks.with(|ledger| {
+            let asked = ledger.get(key.0, &key.1)?.asked.as_ref()?;
+            Some(asked.by_agent)
+        });
+        if by_agent != Some(true) {
+            return Ok(None);
+        }
+        let wish = self.memory.wish_of(&self.memory.view(), &key.1)?;
+        Ok(wish.and_then(|wish| told(key.1, &wish.key, answer)))
+    }
+
     async fn write(
         &mut self,
         key: Key,
         note: impl FnOnce(RecordId) -> TaskNote,
+    ) -> Result<Option<RecordId>, Problem> {
+        self.write_beside(key, note, None).await
+    }
+
+    /// Writes a note about a task; its record. None if the law does not let this node write there any more:
+    /// then it runs nothing of it.
+    async fn write_beside(
+        &mut self,
+        key: Key,
+        note: impl FnOnce(RecordId) -> TaskNote,
+        beside: Option<Body>,
     ) -> Result<Option<RecordId>, Problem> {
         let view = self.memory.view();
         let Some(topic) = view.law.topic(key.0).map(|law| law.name.clone()) else {
             self.drops(key, "its topic is not known any more");
             return Ok(None);
         };
-        match self.tell(&topic, &note(key.1)).await {
+        match self.tell(&topic, &note(key.1), beside).await {
             Ok(record) => Ok(Some(record)),
             Err(problem) if problem.exit == 6 => {
                 self.drops(key, &problem.message);
@@ -313,9 +346,14 @@ impl Keeper {
         }
     }
 
-    async fn tell(&self, topic: &TopicName, note: &TaskNote) -> Result<RecordId, Problem> {
-        let author = aquifer_protocol::AgentId(self.me.0);
-        self.memory.write_task(topic, author, note).await
+    async fn tell(
+        &self,
+        topic: &TopicName,
+        note: &TaskNote,
+        beside: Option<Body>,
+    ) -> Result<RecordId, Problem> {
+        let author = AgentId(self.me.0);
+        self.memory.write_task(topic, author, note, beside).await
     }
 
     fn drops(&mut self, key: Key, why: &str) {

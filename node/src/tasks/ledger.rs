@@ -6,7 +6,8 @@
 //!
 //! Not here: what facts come to (`rules`).
 
-use super::note::{MODELS_MAX, TaskNote};
+use super::agents::Wish;
+use super::note::{MODELS_MAX, Needs, TaskNote};
 use super::rules::{Asked, Fact, Task};
 use aquifer_protocol::{Record, RecordId, Stamp, TopicId};
 use aquifer_runner::job::Job;
@@ -28,6 +29,9 @@ pub struct Ledger {
 impl Ledger {
     /// Takes in what a record says. Whether that was news about a task.
     pub fn hear(&mut self, record: &Record) -> bool {
+        if let Some(Wish { job, needs, .. }) = Wish::of(record) {
+            return self.asked(record, &job, &needs, true);
+        }
         let Some(note) = TaskNote::of(record) else {
             return false;
         };
@@ -41,20 +45,7 @@ impl Ledger {
                 if needs.models.len() > MODELS_MAX {
                     return false;
                 }
-                let budget = &job.request().budget;
-                let asked = Asked {
-                    topic: header.topic,
-                    writer: header.writer,
-                    author: header.author,
-                    at: header.stamp,
-                    job: job.hash(),
-                    wall_ms: budget.wall_ms,
-                    needs: needs.placed(budget.memory_bytes),
-                };
-                let task = self.task(header.topic, id);
-                let is_news = task.asked.is_none();
-                task.asked = Some(asked);
-                return is_news;
+                return self.asked(record, &job, &needs, false);
             }
             TaskNote::Claimed { task, until } => (task, Fact::Claimed { until }),
             TaskNote::Left { task, again, why } => {
@@ -72,6 +63,27 @@ impl Ledger {
         };
         let at = (header.stamp, id);
         self.task(header.topic, task).join(at, header.writer, fact)
+    }
+
+    /// The record asks for a task. Whether that is news.
+    fn asked(&mut self, record: &Record, job: &Job, needs: &Needs, by_agent: bool) -> bool {
+        let header = record.header();
+        self.latest = self.latest.max(header.stamp);
+        let budget = &job.request().budget;
+        let asked = Asked {
+            topic: header.topic,
+            writer: header.writer,
+            author: header.author,
+            by_agent,
+            at: header.stamp,
+            job: job.hash(),
+            wall_ms: budget.wall_ms,
+            needs: needs.placed(budget.memory_bytes),
+        };
+        let task = self.task(header.topic, record.id());
+        let is_news = task.asked.is_none();
+        task.asked = Some(asked);
+        is_news
     }
 
     fn task(&mut self, topic: TopicId, id: RecordId) -> &mut Task {

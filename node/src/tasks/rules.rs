@@ -44,6 +44,8 @@ pub struct Asked {
     pub writer: NodeId,
     /// For whom.
     pub author: AgentId,
+    /// Whether it is an agent who asks.
+    pub by_agent: bool,
     /// When.
     pub at: Stamp,
     /// The job's hash.

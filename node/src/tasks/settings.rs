@@ -27,6 +27,8 @@ pub struct TaskSettings {
     pub topics: Vec<TopicName>,
     /// How many at once.
     pub at_once: usize,
+    /// Whether those that agents ask for are, too.
+    pub from_agents: bool,
 }
 
 impl TaskSettings {
@@ -34,7 +36,11 @@ impl TaskSettings {
     ///
     /// # Errors
     /// `bad_topic`, or `bad_config` for more than a node may say.
-    pub fn read(topics: &[String], at_once: Option<usize>) -> Result<Self, Problem> {
+    pub fn read(
+        topics: &[String],
+        at_once: Option<usize>,
+        from_agents: bool,
+    ) -> Result<Self, Problem> {
         let bad = |message: String, hint: &str| Problem::new("bad_config", 2, message, hint);
         let names = topics.iter().map(|name| name.trim());
         let names = names.filter(|name| !name.is_empty());
@@ -62,7 +68,11 @@ impl TaskSettings {
                 &format!("give 1 to {AT_ONCE_MAX} with --tasks-at-once"),
             ));
         }
-        Ok(Self { topics, at_once })
+        Ok(Self {
+            topics,
+            at_once,
+            from_agents,
+        })
     }
 
     /// Whether tasks are run here at all.
@@ -135,7 +145,7 @@ mod tests {
     fn topics_are_read_once_each_and_bad_ones_are_named() {
         let read = |topics: &[&str], at_once| {
             let topics: Vec<String> = topics.iter().map(|name| (*name).to_owned()).collect();
-            TaskSettings::read(&topics, at_once)
+            TaskSettings::read(&topics, at_once, false)
         };
         let settings = read(&["b", "a", "", "b"], None).expect("good");
         let names: Vec<String> = settings.topics.iter().map(ToString::to_string).collect();
@@ -164,7 +174,9 @@ mod tests {
         let many: Vec<String> = (0..17).map(|n| format!("t{n}")).collect();
         assert_eq!(
             "bad_config",
-            TaskSettings::read(&many, None).expect_err("too many").code
+            TaskSettings::read(&many, None, false)
+                .expect_err("too many")
+                .code
         );
     }
 }

@@ -28,8 +28,11 @@ impl Host {
         let tasks = &self.memory.parts().tasks;
         let more = self.noted.advance(view, RECORDS_PER_BEAT, &mut |record| {
             let header = record.header();
-            if header.kind != Kind::AGENT {
-                return;
+            match header.kind {
+                Kind::AGENT => {}
+                // An agent may ask for a task by what it says.
+                Kind::MEMORY => return tasks.hears(&record),
+                _ => return,
             }
             // What says nothing of agents may say something of tasks.
             let Some(note) = note_of(&record) else {

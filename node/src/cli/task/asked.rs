@@ -13,7 +13,7 @@ use crate::cli::output::{Answer, Format};
 use aquifer_runner::job::{Job, USUAL_SIGHTS};
 use clap::Args;
 use data_encoding::BASE64;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
 #[derive(Debug, Args)]
@@ -93,9 +93,10 @@ pub(super) async fn wait(context: &Context, name: &str, flags: WaitFlags) -> Res
     }
     if let Some(outcome) = &task.outcome {
         // A reader that has gone away has all that it wants.
-        let _ = std::io::stdout().write_all(&bytes(&outcome.stdout));
-        let _ = std::io::stdout().flush();
-        let _ = std::io::stderr().write_all(&bytes(&outcome.stderr));
+        let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
+        let _ = out.write_all(&shown(&outcome.stdout, out.is_terminal()));
+        let _ = out.flush();
+        let _ = err.write_all(&shown(&outcome.stderr, err.is_terminal()));
     }
     context.output.say(&told(&task));
     Ok(exit)
@@ -244,7 +245,11 @@ fn exit(task: &TaskView) -> u8 {
     }
 }
 
-fn bytes(said: &SaidView) -> Vec<u8> {
+/// What a program of another node said: byte for byte, but nothing that drives a terminal.
+fn shown(said: &SaidView, is_terminal: bool) -> Vec<u8> {
+    if is_terminal {
+        return safe(&said.text).into_bytes();
+    }
     let raw = said
         .base64
         .as_ref()

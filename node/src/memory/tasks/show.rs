@@ -8,7 +8,7 @@ use crate::tasks::rules::{Asked, At, Fact, Standing, Task};
 use crate::view::View;
 use aquifer_protocol::body::Manifest;
 use aquifer_protocol::placement::{self, capable, task_entry};
-use aquifer_protocol::{NodeId, RecordId, log};
+use aquifer_protocol::{NodeId, RecordId, TopicId, log};
 use aquifer_runner::job::Job;
 use aquifer_runner::outcome::{Ended, Outcome, Over, Said};
 use aquifer_runner::serve::Answer;
@@ -19,12 +19,13 @@ impl Memory {
     pub(super) fn shown_task(
         &self,
         view: &View,
+        topic: TopicId,
         id: &RecordId,
     ) -> Result<Option<TaskView>, Problem> {
-        let known = self.inner.tasks.with(|ledger| {
-            let (_, _, task) = ledger.tasks().find(|(known, ..)| *known == id)?;
-            Some(task.clone())
-        });
+        let known = self
+            .inner
+            .tasks
+            .with(|ledger| ledger.get(topic, id).cloned());
         let Some((task, asked)) = known.and_then(|task| Some((task.clone(), task.asked?))) else {
             return Ok(None);
         };
@@ -215,7 +216,7 @@ fn amount(bytes: u64) -> String {
     let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     let unit = units
         .iter()
-        .find(|(size, _)| bytes >= *size && bytes % size == 0);
+        .find(|(size, _)| bytes >= *size && bytes.is_multiple_of(*size));
     unit.map_or_else(
         || bytes.to_string(),
         |(size, name)| format!("{}{name}", bytes / size),

@@ -20,6 +20,7 @@ fn asked(at: Stamp) -> Asked {
         topic: TopicId([1; 32]),
         writer: node(0),
         author: AgentId([1; 32]),
+        by_agent: false,
         at,
         job: JOB,
         wall_ms: 120_000,
