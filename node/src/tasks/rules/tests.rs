@@ -183,6 +183,13 @@ impl World {
             }
             Act::Drop => self.nodes[at].mine = None,
         }
+        let here = &self.nodes[at];
+        if here.mine.is_some() && mine.is_some() {
+            assert!(here.task.end().is_none(), "what has ended is run no more");
+            let terms = here.task.terms();
+            let of_another = terms.last().is_some_and(|t| t.holds(now) && t.by != node(at));
+            assert!(!of_another, "nor is what another has");
+        }
     }
 
     fn tick(&mut self) {
