@@ -112,7 +112,10 @@ impl TaskSettings {
 /// # Errors
 /// `runner_refused`: why it cannot run jobs, and what would help.
 pub async fn runner() -> Result<AnyRunner, Problem> {
-    let process = Process::new(Settings::usual(Stage::this()));
+    tried(Process::new(Settings::usual(Stage::this()))).await
+}
+
+async fn tried(process: Process) -> Result<AnyRunner, Problem> {
     let probe = move || process.probe().map(|_| process);
     let probed = tokio::task::spawn_blocking(probe).await;
     match probed {
@@ -140,6 +143,20 @@ fn ram_bytes() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn where_no_job_can_be_held_there_is_no_runner_and_it_is_said_why() {
+        let not_a_stage = Stage("/bin/false".into());
+        let refused = tried(Process::new(Settings::usual(not_a_stage))).await;
+        let Err(problem) = refused else {
+            panic!("a program that is no stage runs no jobs");
+        };
+        assert_eq!(("runner_refused", 6), (problem.code.as_str(), problem.exit));
+        assert!(
+            problem.hint.ends_with("or start without --tasks"),
+            "{problem:?}"
+        );
+    }
 
     #[test]
     fn topics_are_read_once_each_and_bad_ones_are_named() {

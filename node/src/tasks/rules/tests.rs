@@ -187,7 +187,9 @@ impl World {
         if here.mine.is_some() && mine.is_some() {
             assert!(here.task.end().is_none(), "what has ended is run no more");
             let terms = here.task.terms();
-            let of_another = terms.last().is_some_and(|t| t.holds(now) && t.by != node(at));
+            let of_another = terms
+                .last()
+                .is_some_and(|t| t.holds(now) && t.by != node(at));
             assert!(!of_another, "nor is what another has");
         }
     }
