@@ -14,7 +14,7 @@ use super::settings::AnyRunner;
 use crate::api::Problem;
 use crate::memory::Memory;
 use crate::view::View;
-use aquifer_protocol::{AgentId, Body, NodeId, RecordId, Stamp, TopicId, TopicName};
+use aquifer_protocol::{AgentId, Body, NodeId, RecordId, TopicId, TopicName};
 use aquifer_runner::Stop;
 use aquifer_runner::outcome::Ended;
 use aquifer_runner::serve::{Answer, serve};
@@ -57,7 +57,6 @@ struct Running {
 
 /// Something to be done about a task.
 struct Due {
-    at: Stamp,
     key: Key,
     act: Act,
 }
@@ -143,9 +142,11 @@ impl Keeper {
         let now = self.now();
         let mut next = u64::MAX;
         let mut due = self.due(&view, now, &mut next);
-        // Whoever waits longest comes first.
-        due.sort_by_key(|due| (due.at, due.key));
-        for Due { key, act, .. } in due {
+        due.sort_by_key(|due| match due.act {
+            Act::Claim(_, order) => Some(order),
+            _ => None,
+        });
+        for Due { key, act } in due {
             match act {
                 Act::Rest(_) => {}
                 Act::Drop => self.drops(key, "another node has it, or it has ended"),
@@ -163,12 +164,12 @@ impl Keeper {
                         .await?;
                     next = next.min(now + LEASE_MS / 2);
                 }
-                Act::Claim(until) if self.has_room() => {
+                Act::Claim(until, _) if self.has_room() => {
                     self.claims(&view, key, until).await?;
                     next = next.min(now + LEASE_MS / 2);
                 }
                 // The next in the row may have room.
-                Act::Claim(_) => {}
+                Act::Claim(..) => {}
             }
         }
         Ok(Duration::from_millis(next.saturating_sub(self.now())))
@@ -205,8 +206,7 @@ impl Keeper {
                 if let Act::Rest(Some(at)) = act {
                     *next = (*next).min(at);
                 }
-                let at = asked.at;
-                all.push(Due { at, key, act });
+                all.push(Due { key, act });
             }
             all
         })

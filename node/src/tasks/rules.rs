@@ -23,6 +23,8 @@ use std::collections::BTreeMap;
 pub const LEASE_MS: u64 = 10_000;
 /// How much longer each next node waits before it claims a task.
 pub const APART_MS: u64 = 1_000;
+/// What could have been claimed for so long waits long.
+const LONG_MS: u64 = 10 * APART_MS;
 /// An outcome counts if it is no later than this after the claim.
 pub const LATE_MS: u64 = LEASE_MS;
 /// How much longer than the job's own time a term may last: to shut it in, and to say what came of it.
@@ -123,13 +125,19 @@ pub struct Mine {
     pub claim: RecordId,
 }
 
+/// In which order a node takes tasks that it may claim: what waits long first, then what is its own turn,
+/// then what others have left. Where the turn of several nodes has come, each goes by an order of its own:
+/// if all took the oldest, their claims would cross.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Order(u8, u64);
+
 /// What a node is to do about a task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Act {
     /// Nothing; at this time there may be something.
     Rest(Option<u64>),
-    /// Claim it until then, and run it.
-    Claim(u64),
+    /// Claim it until then, and run it; before others that may be claimed, if there are, by this order.
+    Claim(u64, Order),
     /// Claim it until then and go on running it.
     Renew(u64),
     /// Say that it was left: this node claimed it and does not run it, for it was started anew.
@@ -322,7 +330,16 @@ impl Task {
             .map_or(0, |asked| asked.at.time().millis());
         let free = terms.last().map_or(asked, |term| term.until + APART_MS);
         match free.saturating_add(before * APART_MS) {
-            due if due <= now => Act::Claim(now + LEASE_MS),
+            due if due <= now => {
+                let own = digest("aquifer/task-order/1", &[me.as_bytes(), id.as_bytes()]);
+                let own = u64::from_be_bytes(*own.first_chunk().expect("a hash has 32 bytes"));
+                let order = match before {
+                    _ if now >= free + LONG_MS => Order(0, own),
+                    0 => Order(1, free),
+                    _ => Order(2, own),
+                };
+                Act::Claim(now + LEASE_MS, order)
+            }
             due => Act::Rest(Some(due)),
         }
     }
