@@ -10,6 +10,7 @@ mod agents;
 mod govern;
 mod models;
 mod swarm;
+mod tasks;
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -28,6 +29,10 @@ pub use models::{
     ModelProgress, ModelView, PushModel, PushedModel, RemovedModel,
 };
 pub use swarm::{Graph, GraphLink, GraphNode, Missing, Ping, Pinged};
+pub use tasks::{
+    AttemptView, DEFAULT_TASKS, OutcomeView, SaidView, SubmitTask, TaskBudget, TaskFile, TaskNeeds,
+    TaskView, UsageView, WaitTask,
+};
 
 /// The topic a memory goes to when none is named.
 pub const DEFAULT_TOPIC: &str = "notes";

@@ -150,7 +150,7 @@ enum Verb {
     /// Try what this machine can do
     #[command(subcommand)]
     Bench(bench::BenchVerb),
-    /// Run a program shut in and on a budget, beside the agents
+    /// Run a program shut in and on a budget, here or on a node that can
     #[command(subcommand)]
     Task(task::TaskVerb),
     /// Speak the Model Context Protocol on stdin and stdout
@@ -375,6 +375,12 @@ mod tests {
             "bench agents --agents 1000000 --seconds 60 --engine wasmi --durable step --json",
             "task run --memory 256MiB --time 10s --cpu 1 --stdin f --file a --env LANG --json -- sh -c true",
             "task probe --json",
+            "up --tasks acme/builds,acme/models --tasks-at-once 2 --tasks-from-agents",
+            "task submit -t acme/builds --needs gpu=8GiB,ram=1GiB,model=m --time 1m --file f --wait 1m -- make -j2",
+            "task list -t acme/builds --json",
+            "task show 0011aabb --json",
+            "task wait 0011aabb --for 10s --json",
+            "task cancel 0011aabb",
             "mcp --home /h",
             "import f.jsonl -t topic --keep-going",
             "export -t topic",

@@ -11,6 +11,7 @@ mod agents;
 mod lines;
 mod models;
 mod swarm;
+mod tasks;
 
 use crate::api::{
     Explain, Explained, Finding, Forget, Forgotten, Found, Invite, Invited, List, Listed,

@@ -9,6 +9,7 @@ use crate::driver::Tap;
 use crate::home::Home;
 use crate::net::{ReachSettings, RelayUse};
 use crate::store::EngineKind;
+use crate::tasks::settings::TaskSettings;
 use aquifer_protocol::Region;
 use aquifer_protocol::certificate::role;
 use serde::Deserialize;
@@ -47,6 +48,12 @@ pub struct Up {
     pub gpu: Option<String>,
     /// The command that asks a model for agents.
     pub infer: Option<String>,
+    /// Topics whose tasks this node runs.
+    pub tasks: Vec<String>,
+    /// How many tasks it runs at once.
+    pub tasks_at_once: Option<usize>,
+    /// Whether it runs those that agents ask for.
+    pub tasks_from_agents: bool,
     /// The ticket of `aquifer join`.
     pub ticket: Option<String>,
     /// Sees what leaves, for tests.
@@ -91,6 +98,12 @@ pub struct Config {
     pub gpu: Option<String>,
     /// The command that asks a model for agents: the prompt on stdin, the answer on stdout.
     pub infer: Option<String>,
+    /// Topics whose tasks this node runs.
+    pub tasks: Option<Vec<String>>,
+    /// How many tasks it runs at once; 1 if absent.
+    pub tasks_at_once: Option<usize>,
+    /// Whether it runs those that agents ask for.
+    pub tasks_from_agents: Option<bool>,
 }
 
 /// Configuration as used.
@@ -128,6 +141,8 @@ pub struct Settings {
     pub gpu_bytes: u64,
     /// The command that asks a model for agents, if there is one.
     pub infer: Option<String>,
+    /// Whose tasks it runs.
+    pub tasks: TaskSettings,
 }
 
 impl Config {
@@ -152,6 +167,9 @@ impl Config {
             disk_reserve_mib: own.disk_reserve_mib.or(machine.disk_reserve_mib),
             gpu: own.gpu.or(machine.gpu),
             infer: own.infer.or(machine.infer),
+            tasks: own.tasks.or(machine.tasks),
+            tasks_at_once: own.tasks_at_once.or(machine.tasks_at_once),
+            tasks_from_agents: own.tasks_from_agents.or(machine.tasks_from_agents),
         })
     }
 
@@ -221,6 +239,11 @@ impl Settings {
         let gpu = up.gpu.clone().or_else(|| env("AQUIFER_GPU"));
         let gpu = gpu.or_else(|| config.gpu.clone());
         let infer = up.infer.clone().or_else(|| env("AQUIFER_INFER"));
+        let tasks = flags(&up.tasks)
+            .or_else(|| list("AQUIFER_TASKS"))
+            .or_else(|| config.tasks.clone());
+        let at_once = up.tasks_at_once.or(config.tasks_at_once);
+        let from_agents = up.tasks_from_agents || config.tasks_from_agents.unwrap_or(false);
         let roles = match &up.roles[..] {
             [] => None,
             names => Some(parse_roles(names)?),
@@ -245,6 +268,7 @@ impl Settings {
                 .saturating_mul(1 << 20),
             gpu_bytes: gpu.as_deref().map_or(Ok(0), amount::read)?,
             infer: infer.or_else(|| config.infer.clone()),
+            tasks: TaskSettings::read(&tasks.unwrap_or_default(), at_once, from_agents)?,
         })
     }
 }

@@ -33,6 +33,7 @@ pub mod observer;
 pub mod recall;
 pub mod store;
 pub mod surface;
+pub mod tasks;
 pub mod ticket;
 pub mod view;
 
@@ -49,6 +50,7 @@ use crate::memory::{Inner, Memory};
 use crate::net::{MeshSettings, NetCommand, NetEvent, NetHandle};
 use crate::observer::{Observed, Observer};
 use crate::store::{NodeStore, Room};
+use crate::tasks::Tasks;
 use aquifer_protocol::certificate::role;
 use aquifer_protocol::{HiveId, Keys, Member, OpenReplica, Replica};
 use std::net::SocketAddr;
@@ -87,6 +89,11 @@ pub async fn start(up: Up) -> Result<Node, Problem> {
     let keys = keys::identity(&home)?;
     let clock = Arc::new(Clock::shifted(up.clock_shift_ms));
     let plan = member::Plan::of(&home, &keys, &up, &settings, &clock)?;
+    let runner = match settings.tasks.runs_any() {
+        true => Some(tasks::settings::runner().await?),
+        false => None,
+    };
+    let tasks = Tasks::new(settings.tasks.clone(), settings.tasks.entries(&plan.hive()));
     let opened = NodeStore::open(&home, settings.store)?;
     let stop = CancellationToken::new();
     let admission = Admission::open(
@@ -116,7 +123,8 @@ pub async fn start(up: Up) -> Result<Node, Problem> {
         directory,
     };
     let net = start_net(&keys, &settings, &admission, places, channels).await?;
-    let me = match plan.join(&home, &net_commands).await {
+    let joined = plan.join(&home, &net_commands).await;
+    let me = match joined.and_then(|me| settings.tasks.may_run(me)) {
         Ok(me) => me,
         Err(problem) => {
             stop.cancel();
@@ -182,6 +190,7 @@ pub async fn start(up: Up) -> Result<Node, Problem> {
         up_since: clock.now().millis(),
         models: memory::models::Models::of(Arc::new(shelf), up.tap.clone()),
         gpu_bytes: settings.gpu_bytes,
+        tasks: tasks.clone(),
     });
     agents::start(
         memory.clone(),
@@ -222,6 +231,12 @@ pub async fn start(up: Up) -> Result<Node, Problem> {
     };
     member::announce(&helm, &me, net.listening(), Some(offer), clock.now()).await?;
     tokio::spawn(memory.clone().keep_models(stop.clone()));
+    match runner {
+        Some(runner) => drop(tokio::spawn(
+            tasks::Keeper::new(memory.clone(), runner).run(stop.clone()),
+        )),
+        None => tasks.have_ended(),
+    }
     tokio::spawn(neighbours::keep(neighbours::Keeper {
         helm: helm.clone(),
         observed: observed.clone(),
@@ -300,6 +315,7 @@ impl Node {
         self.stop.cancel();
         self.net.stopped().await;
         self.memory.parts().agents.ended().await;
+        self.memory.parts().tasks.ended().await;
         self.helm.ended().await;
     }
 }

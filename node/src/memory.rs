@@ -5,7 +5,7 @@
 //!
 //! Here: forget, get, list, history, watch. In `memory/`: remember, recall, and govern (topics,
 //! policies, invitations, status). `ask` and `answer` speak with other nodes, `edge` with devices; `swarm`
-//! is ping, peers and the graph.
+//! is ping, peers and the graph, `tasks` the second tier.
 
 mod agents;
 mod answer;
@@ -20,6 +20,7 @@ mod recall;
 mod refusal;
 mod remember;
 mod swarm;
+mod tasks;
 
 use crate::admission::Admission;
 use crate::agents::Agents;
@@ -33,6 +34,7 @@ use crate::net::NetCommand;
 use crate::observer::Observed;
 use crate::recall::{Filter, MAX_HITS, Mode};
 use crate::store::{EngineKind, Health};
+use crate::tasks::Tasks;
 use crate::view::View;
 use crate::{keys, names};
 use aquifer_protocol::log::ReadRecord;
@@ -41,6 +43,7 @@ use refusal::{denied, refused, unexpected};
 pub use remember::BATCH_MAX;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+pub(crate) use tasks::{ended, job};
 use tokio::sync::{broadcast, mpsc};
 
 const PATIENCE_MS: u64 = 10_000;
@@ -67,6 +70,7 @@ pub(crate) struct Inner {
     pub(crate) up_since: u64,
     pub(crate) models: models::Models,
     pub(crate) gpu_bytes: u64,
+    pub(crate) tasks: Tasks,
 }
 
 #[expect(clippy::unused_async, reason = "a door need not know which calls wait")]

@@ -250,8 +250,15 @@ impl Observer {
     pub(crate) fn on_event(&self, event: Event, view: &Arc<View>, jobs: &mut Vec<Job>) {
         let (seen, before) = (&self.observed, jobs.len());
         let is_law = matches!(event, Event::LawChanged { .. });
+        // The index has no use for what nodes tell each other of agents and tasks; who waits for it has.
+        let is_note = match &event {
+            Event::Accepted { record, .. } | Event::Repaired { record, .. } => {
+                record.header().kind == Kind::AGENT
+            }
+            _ => false,
+        };
         self.take(event, view, jobs, seen);
-        if is_law || jobs.len() > before {
+        if is_law || is_note || jobs.len() > before {
             seen.changes.send_modify(|count| *count += 1);
         }
         self.indexer.promise(jobs.len() - before);

@@ -16,6 +16,7 @@ mod models;
 mod openapi;
 mod operations;
 pub(crate) mod problem;
+mod tasks;
 mod topics;
 
 use crate::api::Problem;

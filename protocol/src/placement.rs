@@ -44,6 +44,8 @@ pub fn holders<'a>(
 pub struct Needs {
     /// Bytes of GPU memory.
     pub gpu_bytes: u64,
+    /// Bytes of memory.
+    pub ram_bytes: u64,
     /// BLAKE3 hashes of models that must be there, whole.
     pub models: Vec<[u8; 32]>,
 }
@@ -52,15 +54,46 @@ pub struct Needs {
 /// signed, not proved, and may be old: who sends it work is told if it has not.
 pub fn capable(manifest: &Manifest, needs: &Needs) -> bool {
     let has = |model: &[u8; 32]| manifest.models.contains(&model_entry(model));
-    manifest.gpu_bytes >= needs.gpu_bytes && needs.models.iter().all(has)
+    manifest.gpu_bytes >= needs.gpu_bytes
+        && ram_bytes(manifest) >= needs.ram_bytes
+        && needs.models.iter().all(has)
 }
+
+/// How a manifest says, among its models, that its node runs tasks of a topic: half of the topic's id. To
+/// a reader that knows no tasks it is a model of which it never heard.
+pub fn task_entry(topic: &TopicId) -> String {
+    entry(TASKS, topic.as_bytes())
+}
+
+/// How a manifest says, among its models, how many bytes of memory its node has.
+pub fn ram_entry(bytes: u64) -> String {
+    format!("{RAM}{bytes}")
+}
+
+/// Bytes of memory that the node which `manifest` describes says it has; 0 if it does not say.
+pub fn ram_bytes(manifest: &Manifest) -> u64 {
+    let said = manifest.models.iter().find_map(|x| x.strip_prefix(RAM));
+    said.and_then(|bytes| bytes.parse().ok()).unwrap_or(0)
+}
+
+/// Whether an entry of a manifest's models is one, and neither a topic's tasks nor memory.
+pub fn is_model(entry: &str) -> bool {
+    !entry.starts_with(TASKS) && !entry.starts_with(RAM)
+}
+
+const RAM: &str = "ram:";
+const TASKS: &str = "tasks:";
 
 /// How a manifest says that its node has a model: half of the hash of its content. Every member of a
 /// hive reads manifests, and the name of a model is its topic's matter; of this entry nobody makes
 /// anything who does not know the content, or the record that names it.
 pub fn model_entry(hash: &[u8; 32]) -> String {
+    entry("blake3:", hash)
+}
+
+fn entry(kind: &str, hash: &[u8; 32]) -> String {
     use core::fmt::Write as _;
-    let mut entry = String::from("blake3:");
+    let mut entry = String::from(kind);
     for byte in &hash[..16] {
         write!(entry, "{byte:02x}").expect("a string takes any text");
     }
@@ -134,13 +167,28 @@ mod tests {
             agent: String::new(),
             storage_bytes: 0,
             gpu_bytes: 8 << 30,
-            models: models.iter().map(model_entry).collect(),
+            models: models
+                .iter()
+                .map(model_entry)
+                .chain([ram_entry(64 << 30), task_entry(&TopicId([9; 32]))])
+                .collect(),
             up_since: 0,
         };
         let needs = |gpu_bytes, models: &[[u8; 32]]| Needs {
             gpu_bytes,
             models: models.to_vec(),
+            ..Needs::default()
         };
+        let ram = |ram_bytes| Needs {
+            ram_bytes,
+            ..Needs::default()
+        };
+        assert!(capable(&manifest, &ram(64 << 30)) && !capable(&manifest, &ram((64 << 30) + 1)));
+        let silent = Manifest {
+            models: vec!["ram:much".to_owned()],
+            ..manifest.clone()
+        };
+        assert!(!capable(&silent, &ram(1)), "who says nothing has nothing");
         assert!(capable(&manifest, &Needs::default()));
         assert!(capable(&manifest, &needs(8 << 30, &models)));
         assert!(!capable(&manifest, &needs((8 << 30) + 1, &models)));

@@ -12,7 +12,7 @@
 //! What runs Aquifer: [`fleet`] (real nodes in this process, on loopback), [`machine`] (a node in a
 //! process of its own, so that it can be killed and its system calls made to fail), [`device`] (devices at
 //! the edge, as processes), [`crowd`] (many processes on loopback, and what they cost), [`models`] (a
-//! model in a crowd), [`live`] (bare meshes of real nodes beside what the simulator says of them) and [`wan`] (real nodes in network namespaces, with an
+//! model in a crowd), [`works`] (nodes that run tasks, as processes), [`live`] (bare meshes of real nodes beside what the simulator says of them) and [`wan`] (real nodes in network namespaces, with an
 //! emulated WAN between them).
 //!
 //! Nothing in the workspace depends on this package.
@@ -29,6 +29,7 @@ pub mod models;
 pub mod readable;
 pub mod sources;
 pub mod wan;
+pub mod works;
 
 use std::fmt;
 use std::path::PathBuf;

@@ -402,6 +402,7 @@ async fn a_node_says_what_it_is_capable_of() {
     let needs = |gpu_bytes| Needs {
         gpu_bytes,
         models: vec![blob],
+        ..Needs::default()
     };
     until("its manifest names the model", || async {
         let manifest = a.memory().own_manifest().expect("announced");

@@ -211,6 +211,9 @@ pub struct PeerView {
     /// node knows it.
     #[serde(default)]
     pub models: Vec<String>,
+    /// Topics whose tasks it says it runs.
+    #[serde(default)]
+    pub tasks: Vec<String>,
 }
 
 /// Ask for a ticket.

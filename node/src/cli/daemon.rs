@@ -55,6 +55,15 @@ pub(super) struct UpFlags {
     /// A command that asks a model for agents: the prompt on its stdin, the answer on its stdout
     #[arg(long, value_name = "COMMAND")]
     infer: Option<String>,
+    /// Topics whose tasks this node runs: programs of others, shut in and on a budget
+    #[arg(long, value_name = "TOPIC", value_delimiter = ',')]
+    tasks: Vec<String>,
+    /// How many tasks it runs at once [default: 1]
+    #[arg(long, value_name = "N")]
+    tasks_at_once: Option<usize>,
+    /// Run those that agents ask for, too
+    #[arg(long, requires = "tasks")]
+    tasks_from_agents: bool,
     /// Do not look for nodes on the local network
     #[arg(long)]
     no_mdns: bool,
@@ -185,6 +194,9 @@ impl UpFlags {
             store: self.store.clone(),
             gpu: self.gpu.clone(),
             infer: self.infer.clone(),
+            tasks: self.tasks.clone(),
+            tasks_at_once: self.tasks_at_once,
+            tasks_from_agents: self.tasks_from_agents,
             ticket,
             tap: None,
             clock_shift_ms: 0,
@@ -209,6 +221,7 @@ impl UpFlags {
             ("--listen", &self.listen),
             ("--seed", &self.seeds),
             ("--role", &self.roles),
+            ("--tasks", &self.tasks),
         ];
         let one = one
             .into_iter()
@@ -219,7 +232,14 @@ impl UpFlags {
         for (flag, value) in one.chain(many) {
             out.extend([flag.into(), value.into()]);
         }
-        for (flag, set) in [("--no-mdns", self.no_mdns), ("--insecure", self.insecure)] {
+        if let Some(at_once) = self.tasks_at_once {
+            out.extend(["--tasks-at-once".into(), at_once.to_string().into()]);
+        }
+        for (flag, set) in [
+            ("--no-mdns", self.no_mdns),
+            ("--insecure", self.insecure),
+            ("--tasks-from-agents", self.tasks_from_agents),
+        ] {
             out.extend(set.then(|| flag.into()));
         }
         out

@@ -1,16 +1,19 @@
-//! `task run`, `task probe`: programs that are not WASM, shut in and on a budget.
+//! `task`: programs that are not WASM, shut in and on a budget.
 //!
-//! A job runs as a process below this one, and no daemon is asked. For people, what it says comes out as it
+//! With `task run` a job runs as a process below this one, and no daemon is asked. For people, what it says comes out as it
 //! is, stdout on stdout and stderr on stderr, and a line about it on stderr; `--json` prints the outcome.
 //! The exit code is 0 if the job's was, 124 if its time ran out, 1 if it ended in any other way, 2 if there
 //! can be no such job, 3 if there is no such program, 6 if this machine does not run it.
 //!
-//! Not here: how a job is shut in (`aquifer_runner`).
+//! Not here: tasks that other nodes run (`asked`), how a job is shut in (`aquifer_runner`).
+
+mod asked;
 
 use super::Context;
 use super::human::{bytes, table};
 use super::output::{Answer, Format};
 use crate::api::Problem;
+use crate::memory::ended;
 use aquifer_runner::ability::{Ability, Refusal};
 use aquifer_runner::job::{Budget, Job, Placed, Request, USUAL_SIGHTS};
 use aquifer_runner::microvm::MicroVm;
@@ -31,6 +34,22 @@ pub(super) enum TaskVerb {
     Run(RunFlags),
     /// Show which runners work here, and how firmly they hold a job to its budget
     Probe,
+    /// Ask for a program to be run by a node that may and can
+    Submit(asked::SubmitFlags),
+    /// List tasks, newest first
+    List(asked::ListFlags),
+    /// Show a task: who ran it and what came of it, or why nobody runs it
+    Show {
+        /// Its id, or the first digits of it
+        id: String,
+    },
+    /// Wait for a task and print what it said, with the exit code of `task run`
+    Wait(asked::WaitFlags),
+    /// Stop a task, on the node that asked for it
+    Cancel {
+        /// Its id, or the first digits of it
+        id: String,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -78,6 +97,11 @@ impl TaskVerb {
         match self {
             Self::Run(_) => "task run",
             Self::Probe => "task probe",
+            Self::Submit(_) => "task submit",
+            Self::List(_) => "task list",
+            Self::Show { .. } => "task show",
+            Self::Wait(_) => "task wait",
+            Self::Cancel { .. } => "task cancel",
         }
     }
 }
@@ -88,6 +112,22 @@ pub(super) async fn task(context: &Context, verb: TaskVerb) -> Result<u8, Proble
         TaskVerb::Run(flags) => run(context, name, flags).await,
         TaskVerb::Probe => {
             let answer = blocking(probe).await?;
+            Ok(context.output.answer(name, answer))
+        }
+        TaskVerb::Submit(flags) => asked::submit(context, name, flags).await,
+        TaskVerb::Wait(flags) => asked::wait(context, name, flags).await,
+        TaskVerb::List(flags) => {
+            let answer = asked::list(context, flags).await?;
+            Ok(context.output.answer(name, answer))
+        }
+        TaskVerb::Show { id } => {
+            let task = context.client.task(&id).await?;
+            let answer = asked::one(context.output.paint(), &task);
+            Ok(context.output.answer(name, answer))
+        }
+        TaskVerb::Cancel { id } => {
+            let task = context.client.task_cancel(&id).await?;
+            let answer = asked::one(context.output.paint(), &task);
             Ok(context.output.answer(name, answer))
         }
     }
@@ -241,19 +281,6 @@ fn problem(why: &RunFailure) -> Problem {
         RunFailure::Stage { .. } => {
             Problem::new("runner_failed", 1, message, "see `aquifer task probe`")
         }
-    }
-}
-
-/// How a job ended, in a word and a number.
-fn ended(ended: Ended) -> (&'static str, u8) {
-    match ended {
-        Ended::Exited(code) => ("exited", code),
-        Ended::Signalled(signal) => ("signalled", signal),
-        Ended::Over(Over::Wall) => ("over_time", 0),
-        Ended::Over(Over::Cpu) => ("over_cpu", 0),
-        Ended::Over(Over::Memory) => ("over_memory", 0),
-        Ended::Over(Over::Output) => ("over_output", 0),
-        Ended::Stopped => ("stopped", 0),
     }
 }
 

@@ -70,6 +70,7 @@ impl Memory {
                     .iter()
                     .map(|hash| model(hash))
                     .collect::<Result<_, _>>()?,
+                ..placement::Needs::default()
             },
         };
         let manifest = granted(

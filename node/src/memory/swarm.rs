@@ -111,6 +111,7 @@ impl Memory {
                 differs: Vec::new(),
                 gpu_bytes: known.manifest.gpu_bytes,
                 models: self.name_models(&known.manifest),
+                tasks: self.name_tasks(&view, &known.manifest),
             }
         }));
         Ok(peers)
@@ -166,6 +167,7 @@ impl Memory {
             differs: named(differs),
             gpu_bytes: known.map_or(0, |known| known.manifest.gpu_bytes),
             models: known.map_or_else(Vec::new, |known| self.name_models(&known.manifest)),
+            tasks: known.map_or_else(Vec::new, |known| self.name_tasks(view, &known.manifest)),
         }
     }
 

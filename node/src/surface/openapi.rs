@@ -3,7 +3,7 @@
 //! `routes!` puts a handler into the router and its description into the document at once, and
 //! [`routes()`] is the only place that adds either, so that the two cannot differ.
 
-use super::{App, agents, mcp, memories, models, operations, topics};
+use super::{App, agents, mcp, memories, models, operations, tasks, topics};
 use axum::Router;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
@@ -29,6 +29,7 @@ use utoipa_axum::routes;
         (name = "topics", description = "Topics and their law"),
         (name = "node", description = "This node"),
         (name = "wasm", description = "WebAssembly agents"),
+        (name = "tasks", description = "Programs that are run by nodes that can"),
         (name = "agents", description = "The Model Context Protocol")
     )
 )]
@@ -58,6 +59,9 @@ pub(super) fn routes() -> (Router<App>, String) {
         .routes(routes!(agents::logs))
         .routes(routes!(agents::receipts))
         .routes(routes!(agents::verify))
+        .routes(routes!(tasks::all, tasks::submit))
+        .routes(routes!(tasks::one, tasks::cancel))
+        .routes(routes!(tasks::wait))
         .routes(routes!(operations::status))
         .routes(routes!(operations::peers))
         .routes(routes!(operations::graph))
@@ -163,6 +167,7 @@ mod tests {
         "delete /v1/agents/{name}",
         "delete /v1/memories/{id}",
         "delete /v1/models/{name}",
+        "delete /v1/tasks/{id}",
         "get /docs",
         "get /graph",
         "get /healthz",
@@ -186,6 +191,8 @@ mod tests {
         "get /v1/models/{name}",
         "get /v1/peers",
         "get /v1/status",
+        "get /v1/tasks",
+        "get /v1/tasks/{id}",
         "get /v1/topics",
         "get /v1/topics/{topic}/policy",
         "patch /v1/memories/{id}",
@@ -205,6 +212,8 @@ mod tests {
         "post /v1/policy:explain",
         "post /v1/search",
         "post /v1/stop",
+        "post /v1/tasks",
+        "post /v1/tasks/{id}/wait",
         "post /v1/topics",
         "put /v1/agents/{name}",
         "put /v1/models/{name}",

@@ -25,22 +25,31 @@ impl Host {
     /// Reads notes. Whether there is more.
     pub(super) fn reads_notes(&mut self, view: &View) -> Result<bool, Problem> {
         let (roster, mut stirred) = (&mut self.roster, false);
+        let tasks = &self.memory.parts().tasks;
         let more = self.noted.advance(view, RECORDS_PER_BEAT, &mut |record| {
             let header = record.header();
-            if header.kind != Kind::AGENT {
-                return;
+            match header.kind {
+                Kind::AGENT => {}
+                // An agent may ask for a task by what it says.
+                Kind::MEMORY => return tasks.hears(&record),
+                _ => return,
             }
-            if let Some(note) = note_of(&record) {
-                stirred |= !matches!(note, Note::Input { .. } | Note::Answered { .. });
-                let source = Source {
-                    topic: header.topic,
-                    writer: header.writer,
-                    at: header.stamp.time().millis(),
-                };
-                roster.join(source, note);
-            }
+            // What says nothing of agents may say something of tasks.
+            let Some(note) = note_of(&record) else {
+                return tasks.hears(&record);
+            };
+            stirred |= !matches!(note, Note::Input { .. } | Note::Answered { .. });
+            let source = Source {
+                topic: header.topic,
+                writer: header.writer,
+                at: header.stamp.time().millis(),
+            };
+            roster.join(source, note);
         });
         self.stirred |= stirred;
+        if let Ok(false) = more {
+            tasks.has_read();
+        }
         more.map_err(unreadable)
     }
 

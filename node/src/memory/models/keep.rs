@@ -116,12 +116,14 @@ impl Memory {
         }
     }
 
-    /// The models that are here, whole, as a node's manifest names them.
+    /// The models that are here, whole, as a node's manifest names them, and before them the topics whose
+    /// tasks are run here.
     pub(crate) fn model_entries(&self) -> Vec<String> {
         let kept = self.inner.models.shelf.list().unwrap_or_default();
         let whole = kept.iter().filter(|kept| kept.bytes.is_some());
         let entries = whole.map(|kept| model_entry(&kept.name.0));
-        entries.take(TAGS_MAX).collect()
+        let tasks = self.inner.tasks.entries().iter().cloned();
+        tasks.chain(entries).take(TAGS_MAX).collect()
     }
 
     /// Whether some node that holds `topic` says that a model of it has this content: none if not all

@@ -4,11 +4,11 @@ use super::catalogue::{Entry, Head};
 use super::law::may_keep_model;
 use crate::api::{DroppedView, FetchView, GivenView, HeldModel, MemoryView, ModelView};
 use crate::memory::Memory;
-use crate::model::Manifest;
+use crate::model::{Manifest, ModelName};
 use crate::names;
 use crate::view::View;
 use aquifer_protocol::body::Manifest as NodeManifest;
-use aquifer_protocol::placement::model_entry;
+use aquifer_protocol::placement::{is_model, model_entry};
 use aquifer_protocol::{NodeId, Regions, TopicId};
 use std::sync::atomic::Ordering;
 
@@ -136,7 +136,24 @@ impl Memory {
                 |(model, head)| format!("{}/{}", view.topic_name(model.topic), head.manifest.name),
             )
         };
-        manifest.models.iter().map(name).collect()
+        let models = manifest.models.iter().filter(|entry| is_model(entry));
+        models.map(name).collect()
+    }
+
+    /// The hash of the model called `NAME` or `TOPIC/NAME`, as this node knows it: the newest that is.
+    pub(crate) fn model_hash(&self, text: &str) -> Option<[u8; 32]> {
+        let (topic, name) = match text.rsplit_once('/') {
+            Some((topic, name)) => (Some(topic), name),
+            None => (None, text),
+        };
+        let name = ModelName::read(name).ok()?;
+        let (view, catalogue) = (self.view(), self.inner.models.catalogue());
+        let named = catalogue.heads().filter(|(entry, head)| {
+            let is_there = topic.is_none_or(|topic| view.topic_name(entry.topic) == topic);
+            head.manifest.name == name && is_there
+        });
+        let newest = named.max_by_key(|(_, head)| head.at_ms);
+        newest.map(|(_, head)| head.manifest.blob.0)
     }
 
     /// Bytes of models that left and came since the node started, in the Prometheus text format.
