@@ -183,7 +183,8 @@ pub async fn start(up: Up) -> Result<Node, Problem> {
         models: memory::models::Models::of(Arc::new(shelf), up.tap.clone()),
         gpu_bytes: settings.gpu_bytes,
     });
-    agents::start(memory.clone(), errands, stop.clone())?;
+    let engines = up.engines.clone().unwrap_or_default();
+    agents::start(memory.clone(), errands, stop.clone(), engines)?;
     let (calls, called) = mpsc::channel(net::CALLS_MAX);
     let _ = net_commands
         .send(NetCommand::AnswerCalls {

@@ -21,6 +21,7 @@ pub mod absences;
 pub mod advisories;
 pub mod crowd;
 pub mod device;
+pub mod faulty;
 pub mod fleet;
 pub mod live;
 pub mod machine;

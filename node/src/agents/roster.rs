@@ -64,6 +64,8 @@ pub struct Dispute {
     pub by: NodeId,
     /// What differs.
     pub what: String,
+    /// When that was told, in milliseconds since 1970.
+    pub at: u64,
 }
 
 /// What an agent said to an invocation.
@@ -169,9 +171,8 @@ impl Roster {
             return;
         };
         let same = |ours: &Entry| {
-            let (a, b) = (&theirs.receipt, &ours.receipt);
-            let begins = (a.agent, a.seq, a.input, a.before) == (b.agent, b.seq, b.input, b.before);
-            begins && a != b && is_signed(ours) && ours.proof.node == source.writer.0
+            let differ = theirs.receipt != ours.receipt && begins_alike(&theirs, ours);
+            differ && is_signed(ours) && ours.proof.node == source.writer.0
         };
         let ours = ours.map(|bytes| Entry::read(bytes).filter(same));
         if ours == Some(None) {
@@ -185,6 +186,7 @@ impl Roster {
             ours: ours.flatten(),
             by: source.writer,
             what,
+            at: source.at,
         };
         if known.len() < DISPUTES_MAX && !known.contains(&dispute) {
             known.push(dispute);
@@ -231,6 +233,51 @@ impl Roster {
         self.disputes.get(name).map_or(&[], Vec::as_slice)
     }
 
+    /// The same of all agents that have any.
+    pub fn disputed(&self) -> impl Iterator<Item = (&Name, &[Dispute])> {
+        let all = self.disputes.iter();
+        all.map(|(name, disputes)| (name, disputes.as_slice()))
+    }
+
+    /// Whether `node` has said what it finds of the step of an entry.
+    pub fn has_testified(&self, name: &Name, node: &NodeId, entry: &Entry) -> bool {
+        let mut disputes = self.disputes(name).iter();
+        disputes.any(|dispute| dispute.by == *node && begins_alike(&dispute.theirs, entry))
+    }
+
+    /// Whether `node` signed for something else than so many other hosts did, all of them alike; and when that
+    /// was last told.
+    pub fn is_outvoted(
+        &self,
+        name: &Name,
+        node: &NodeId,
+        (hosts, agree): (&[NodeId], usize),
+    ) -> Option<u64> {
+        let disputes = self.disputes(name);
+        let signed = disputes.iter().flat_map(|dispute| {
+            let both = std::iter::once(&dispute.theirs).chain(&dispute.ours);
+            both.map(|entry| (entry, dispute.at))
+        });
+        let own = signed
+            .clone()
+            .filter(|(entry, _)| entry.proof.node == node.0);
+        let told = own.filter_map(|(own, at)| {
+            let mut others: BTreeMap<[u8; 32], BTreeSet<[u8; 32]>> = BTreeMap::new();
+            let differ = |entry: &Entry| begins_alike(entry, own) && entry.receipt != own.receipt;
+            for (entry, _) in signed.clone().filter(|(entry, _)| differ(entry)) {
+                if hosts.contains(&NodeId(entry.proof.node)) {
+                    let alike = others.entry(entry.receipt.hash()).or_default();
+                    alike.insert(entry.proof.node);
+                }
+            }
+            others
+                .values()
+                .any(|nodes| nodes.len() >= agree)
+                .then_some(at)
+        });
+        told.max()
+    }
+
     /// What was answered to an invocation.
     pub fn answer(&self, input: &[u8; 16]) -> Option<&Answer> {
         self.answers.get(input)
@@ -242,138 +289,18 @@ impl Roster {
     }
 }
 
+/// Whether two receipts are of one step over one input and one state.
+fn begins_alike(a: &Entry, b: &Entry) -> bool {
+    let begins = |entry: &Entry| {
+        let receipt = entry.receipt;
+        (receipt.agent, receipt.seq, receipt.input, receipt.before)
+    };
+    begins(a) == begins(b)
+}
+
 fn is_signed(entry: &Entry) -> bool {
     entry.proof.holds(&entry.receipt)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::agents::note::Order;
-    use aquifer_protocol::Keys;
-    use aquifer_wasm::abi::Imports;
-    use aquifer_wasm::manifest::{Budget, Granted, Manifest, Rate};
-    use proptest::prelude::*;
-
-    fn order(publisher: u8, name: &str, version: u64, agents: u32) -> Note {
-        let keys = Keys::from_secret(&[publisher; 32]);
-        let manifest = Manifest {
-            name: name.into(),
-            module: *blake3::hash(b"module").as_bytes(),
-            imports: Imports::USUAL,
-            publishes: vec![],
-            follows: vec![],
-            remembers: vec![],
-            budget: Budget::USUAL,
-            rate: Rate::USUAL,
-            kv_bytes: 0,
-            not_after: u64::MAX,
-            attest: None,
-        };
-        let manifest = Granted::sign(&keys, manifest).as_bytes().to_vec().into();
-        let hosts = vec![NodeId([agents as u8; 32])];
-        Note::order(
-            &keys,
-            &Order {
-                manifest,
-                version,
-                agents,
-                hosts,
-                leaving: None,
-            },
-        )
-    }
-
-    fn source(topic: u8) -> Source {
-        Source {
-            topic: TopicId([topic; 32]),
-            writer: NodeId([1; 32]),
-            at: 5,
-        }
-    }
-
-    fn of(notes: &[(u8, Note)]) -> Roster {
-        let mut roster = Roster::default();
-        notes
-            .iter()
-            .for_each(|(topic, note)| roster.join(source(*topic), note.clone()));
-        roster
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-        /// Nodes hear notes of one topic in different orders, and agree.
-        #[test]
-        fn orders_count_alike_however_they_are_read(
-            drafts in proptest::collection::vec((1_u8..3, 0_u64..4, 0_u32..3), 1..12),
-            shuffle in any::<prop::sample::Index>(),
-        ) {
-            let mut notes: Vec<(u8, Note)> = drafts
-                .iter()
-                .map(|(publisher, version, agents)| (7, order(*publisher, "a", *version, *agents)))
-                .collect();
-            let one = of(&notes);
-            let by = shuffle.index(notes.len());
-            notes.rotate_left(by);
-            notes.reverse();
-            let other = of(&notes);
-            prop_assert_eq!(one.orders, other.orders);
-            prop_assert_eq!(one.keys, other.keys);
-        }
-    }
-
-    #[test]
-    fn an_order_counts_only_under_its_publishers_signature() {
-        let Note::Ordered {
-            order: bytes,
-            signature,
-        } = order(1, "a", 1, 1)
-        else {
-            unreachable!("it is an order")
-        };
-        assert!(Signed::open(&bytes, &signature).is_some());
-        for place in 0..bytes.len() {
-            let mut bad = bytes.to_vec();
-            bad[place] ^= 1;
-            assert!(Signed::open(&bad, &signature).is_none(), "{place}");
-        }
-        let Note::Ordered {
-            signature: stranger,
-            ..
-        } = order(2, "a", 1, 1)
-        else {
-            unreachable!("it is an order")
-        };
-        assert!(Signed::open(&bytes, &stranger).is_none());
-    }
-
-    #[test]
-    fn an_agent_is_not_taken_to_another_home_while_it_lives() {
-        let roster = of(&[(7, order(1, "a", 1, 1)), (8, order(1, "a", 2, 1))]);
-        let name = (Keys::from_secret(&[1; 32]).public(), "a".to_owned());
-        assert_eq!(
-            Some(TopicId([7; 32])),
-            roster.order_of(&name).map(|placed| placed.topic)
-        );
-        let stopped = [(7, order(1, "a", 1, 0)), (8, order(1, "a", 2, 1))];
-        let roster = of(&stopped);
-        assert_eq!(
-            Some(TopicId([8; 32])),
-            roster.order_of(&name).map(|placed| placed.topic)
-        );
-    }
-
-    #[test]
-    fn a_module_is_there_once_all_its_parts_are() {
-        let module: Vec<u8> = (0..40_000_u32).map(|n| n as u8).collect();
-        let hash = *blake3::hash(&module).as_bytes();
-        let mut roster = Roster::default();
-        let parts = Note::parts(&module);
-        assert_eq!(2, parts.len());
-        for note in parts.into_iter().rev() {
-            assert_eq!(None, roster.module(&hash));
-            roster.join(source(7), note);
-        }
-        assert_eq!(Some(module), roster.module(&hash));
-    }
-}
+mod tests;

@@ -101,7 +101,11 @@ async fn run(
         output.say(&format!("the log is {}", context.home.log_file().display()));
         return Ok(ready(&status));
     }
-    let node = crate::start(flags.started_in(&context.home, ticket)).await?;
+    let up = Up {
+        engines: context.engines.clone(),
+        ..flags.started_in(&context.home, ticket)
+    };
+    let node = crate::start(up).await?;
     let outcome = serve(&node, &flags, &ready).await;
     node.stop().await;
     outcome
@@ -182,8 +186,7 @@ impl UpFlags {
             store: self.store.clone(),
             gpu: self.gpu.clone(),
             ticket,
-            tap: None,
-            clock_shift_ms: 0,
+            ..Up::default()
         }
     }
 

@@ -50,6 +50,7 @@ impl Host {
         let more = self
             .told
             .advance(view, RECORDS_PER_BEAT, &mut |record| read.push(record));
+        self.told_more |= !read.is_empty();
         for record in read {
             let body = record
                 .body()
@@ -109,14 +110,14 @@ impl Host {
     /// one that its author falls to, always the same.
     fn publication(&mut self, view: &View, record: &Record, memory: &Memory) {
         let header = record.header();
-        if self.families.is_empty() || view.may_read(header.topic).is_err() {
+        if self.families.iter().len() == 0 || view.may_read(header.topic).is_err() {
             return;
         }
         let topic = view.topic_name(header.topic);
         let (at, author) = (header.stamp.time().millis(), header.author.0);
         let own = self.roster.owner(&author).map(|(name, _)| name);
         let mut wanted = Vec::new();
-        for (name, here) in &self.families {
+        for (name, here) in self.families.iter() {
             let follows = &here.kind.granted().manifest.follows;
             if at >= here.since && own != Some(name) && covers(follows, &topic) {
                 let falls = u64::from_be_bytes(*author.first_chunk().expect("32 bytes"));
