@@ -29,6 +29,7 @@ pub mod manifests;
 pub mod models;
 pub mod readable;
 pub mod sources;
+pub mod troupe;
 pub mod wan;
 
 use std::fmt;

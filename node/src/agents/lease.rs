@@ -42,10 +42,13 @@ pub struct Durable {
     /// Whom it voted for in it.
     #[n(1)]
     pub voted: Option<NodeId>,
-    /// Its steps are the first of those that the holder of this term had or took. None if they are in
-    /// disorder: then it follows nobody until it is given the whole.
+    /// Its steps are the first of those that the holder of this term had or took. None if it has had none, or
+    /// they are in disorder: then it follows nobody until it is given the whole.
     #[n(2)]
     pub last: Option<u64>,
+    /// Whether they are in disorder.
+    #[n(3)]
+    pub broken: Option<bool>,
 }
 
 /// How far a host is: the later is newer.
@@ -193,7 +196,7 @@ impl Lease {
 
     /// What it has to say now, if anything. If that is to ask for votes, `durable` has changed.
     pub fn due(&mut self, now: u64, steps: u64) -> Option<Say> {
-        let term = self.durable.term;
+        let (term, is_new) = (self.durable.term, self.is_new(steps));
         match &mut self.role {
             Role::Holding(held) => {
                 let due = held.spoke.is_none_or(|spoke| now >= spoke + SPEAK_MS);
@@ -205,7 +208,7 @@ impl Lease {
             Role::Standing if now < self.patient || self.shunned.contains(&self.me) => None,
             Role::Asking { since, .. } if now < *since + VOTE_MS => None,
             // Whoever is in disorder cannot lead.
-            _ if self.durable.last.is_none() && (steps > 0 || self.joins) => None,
+            _ if self.durable.last.is_none() && !is_new => None,
             _ => {
                 self.durable.term += 1;
                 self.durable.voted = Some(self.me);
@@ -305,21 +308,25 @@ impl Lease {
     pub fn fits(&mut self, term: u64, from: Reach, steps: u64) -> bool {
         let here = self.durable.last;
         let same = here == Some(term);
-        let before = here == from.last && steps <= from.steps && (here.is_some() || steps == 0);
-        if before {
+        let before = here.is_some() && here == from.last && steps <= from.steps;
+        // No steps at all are the first of any.
+        let new = here.is_none() && self.is_new(steps);
+        if before || new {
             self.durable.last = Some(term);
         }
-        same || before
+        same || before || new
     }
 
     /// This host has all that the holder of `term` had when it sent it.
     pub fn is_whole(&mut self, term: u64) {
         self.durable.last = Some(term);
+        self.durable.broken = None;
     }
 
     /// This host's steps may be in disorder, until [`Lease::is_whole`].
     pub fn is_broken(&mut self) {
         self.durable.last = None;
+        self.durable.broken = Some(true);
     }
 
     /// Another host answered to what was said at `said`: how many of the holder's steps it has, if its
@@ -402,6 +409,11 @@ impl Lease {
     /// Whether its hosts are these.
     pub fn is_among(&self, hosts: &[NodeId]) -> bool {
         self.hosts == hosts
+    }
+
+    /// Whether a host that has followed nobody, and has so many steps, has none because there were none.
+    fn is_new(&self, steps: u64) -> bool {
+        steps == 0 && !self.joins && self.durable.broken.is_none()
     }
 
     /// Whether it hears what this host says.

@@ -6,7 +6,7 @@
 //!
 //! Not here: how notes are read (`reader`), who carries orders out (`host`).
 
-use super::note::{Note, PART_BYTES, Signed};
+use super::note::{HOSTS_MAX, Note, PART_BYTES, Signed};
 use aquifer_protocol::{NodeId, TopicId};
 use aquifer_wasm::abi::MODULE_MAX;
 use aquifer_wasm::ledger::Entry;
@@ -21,8 +21,9 @@ const ORDERS_MAX: usize = 65_536;
 /// Most modules that are waited for or kept, of at most 64 KiB each.
 const MODULES_MAX: usize = 1_024;
 
-/// Disputes of one agent that are remembered.
-const DISPUTES_MAX: usize = 16;
+/// Disputes of one agent that are remembered: the last few of each that disputes, of so many.
+const DISPUTES_EACH: usize = 4;
+const DISPUTES_MAX: usize = DISPUTES_EACH * 2 * HOSTS_MAX;
 
 /// Whose agent, and what it is called.
 pub type Name = ([u8; 32], String);
@@ -86,6 +87,13 @@ pub struct Source {
     pub writer: NodeId,
     /// When, in milliseconds since 1970.
     pub at: u64,
+}
+
+impl Dispute {
+    /// By which it is known: who told it, when, and of which receipt.
+    pub fn id(&self) -> (NodeId, u64, [u8; 32]) {
+        (self.by, self.at, self.theirs.receipt.hash())
+    }
 }
 
 impl Roster {
@@ -188,8 +196,16 @@ impl Roster {
             what,
             at: source.at,
         };
-        if known.len() < DISPUTES_MAX && !known.contains(&dispute) {
-            known.push(dispute);
+        if known.contains(&dispute) {
+            return;
+        }
+        let own = known.iter().enumerate();
+        let own = own.filter(|(_, other)| other.by == source.writer);
+        let is_full = own.clone().count() >= DISPUTES_EACH;
+        match own.min_by_key(|(_, other)| other.at) {
+            Some((place, oldest)) if is_full && oldest.at < dispute.at => known[place] = dispute,
+            _ if !is_full && known.len() < DISPUTES_MAX => known.push(dispute),
+            _ => {}
         }
     }
 

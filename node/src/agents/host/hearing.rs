@@ -25,6 +25,7 @@ impl Host {
     /// Reads notes. Whether there is more.
     pub(super) fn reads_notes(&mut self, view: &View) -> Result<bool, Problem> {
         let (roster, mut stirred) = (&mut self.roster, false);
+        let disputed = &mut self.standing.disputed;
         let more = self.noted.advance(view, RECORDS_PER_BEAT, &mut |record| {
             let header = record.header();
             if header.kind != Kind::AGENT {
@@ -32,6 +33,7 @@ impl Host {
             }
             if let Some(note) = note_of(&record) {
                 stirred |= !matches!(note, Note::Input { .. } | Note::Answered { .. });
+                *disputed |= matches!(note, Note::Disputed { .. });
                 let source = Source {
                     topic: header.topic,
                     writer: header.writer,

@@ -13,7 +13,7 @@ use super::standing::Standing;
 use super::{Here, Host};
 use crate::agents::company::Sent;
 use crate::agents::note::Note;
-use crate::agents::roster::Name;
+use crate::agents::roster::{Dispute, Name};
 use aquifer_protocol::NodeId;
 use aquifer_wasm::ledger::{Entry, Wrong};
 use aquifer_wasm::receipt::Receipt;
@@ -54,6 +54,14 @@ impl Standing {
 }
 
 impl Host {
+    /// The agents for which this node is in quarantine in its own eyes.
+    pub(crate) fn doubts_itself(&self) -> Vec<String> {
+        let told = self.standing.quarantined.iter();
+        let own = told.filter(|(_, nodes)| nodes.contains_key(&self.me));
+        let own = own.filter(|(name, _)| self.quarantined(name).contains(&self.me));
+        own.map(|(name, _)| name.1.clone()).collect()
+    }
+
     /// A step that another host signed for is taken again. If it comes to something else, all are told.
     pub(super) fn attests(
         &mut self,
@@ -69,54 +77,80 @@ impl Host {
         if entry.proof.node != from.0 || entry.step.agent != agent {
             return Err(Withheld::No);
         }
-        let Err(wrong) = self.checker.check(&entry) else {
+        let Some((wrong, own)) = self.examines(name, &entry) else {
             return Ok(entry.step);
         };
-        if !wrong.is_proof() {
-            tracing::warn!(target: "aquifer::agents", agent = %name.1, %wrong, "a host's step cannot be attested");
-            return Err(Withheld::No);
+        match wrong.is_proof() {
+            true => self.accuses(name, &entry, own, (&wrong, self.now())),
+            false => {
+                tracing::warn!(target: "aquifer::agents", agent = %name.1, %wrong, "a host's step cannot be attested");
+            }
         }
-        let own = self.checker.again(&entry).ok();
-        let again = own.as_ref().map(|step| Receipt::of(step, here.kind.hash()));
-        if again == Some(entry.receipt) {
-            tracing::warn!(target: "aquifer::agents", agent = %name.1, %wrong, "a step came to something else once, and not again: this machine may be failing");
-            self.memory.parts().observed.count("agent_doubts", "");
-            return Ok(entry.step);
-        }
-        let now = self.now();
-        self.accuses(name, &entry, own, (&wrong, now));
         Err(Withheld::No)
+    }
+
+    /// Takes a step again, and once more if it comes to something else: what is wrong with it, and what it
+    /// comes to here.
+    fn examines(&mut self, name: &Name, entry: &Entry) -> Option<(Wrong, Option<Step>)> {
+        let wrong = self.checker.check(entry).err()?;
+        if !wrong.is_proof() {
+            return Some((wrong, None));
+        }
+        let own = self.checker.again(entry).ok();
+        let again = own.as_ref();
+        let again = again.map(|step| Receipt::of(step, entry.kind.hash()));
+        if again != Some(entry.receipt) {
+            return Some((wrong, own));
+        }
+        tracing::warn!(target: "aquifer::agents", agent = %name.1, %wrong, "a step came to something else once, and not again: this machine may be failing");
+        self.memory.parts().observed.count("agent_doubts", "");
+        None
     }
 
     /// Judges a dispute that was not judged here before. Whether there may be more.
     pub(super) fn judges(&mut self) -> bool {
+        if !self.standing.disputed {
+            return false;
+        }
         let judged = &self.standing.judged;
         let next = self.roster.disputed().find_map(|(name, disputes)| {
-            let place = judged.get(name).copied().unwrap_or(0);
-            Some((name.clone(), disputes.get(place)?.clone()))
+            let judged = judged.get(name);
+            let fresh = |one: &&Dispute| !judged.is_some_and(|all| all.contains(&one.id()));
+            Some((name.clone(), disputes.iter().find(fresh)?.clone()))
         });
         let Some((name, dispute)) = next else {
+            self.standing.disputed = false;
             return false;
         };
-        *self.standing.judged.entry(name.clone()).or_default() += 1;
+        let known: BTreeSet<_> = self
+            .roster
+            .disputes(&name)
+            .iter()
+            .map(Dispute::id)
+            .collect();
+        let judged = self.standing.judged.entry(name.clone()).or_default();
+        judged.retain(|one| known.contains(one));
+        judged.insert(dispute.id());
+        let Some(placed) = self.roster.order_of(&name) else {
+            return true;
+        };
+        let order = &placed.signed.order;
+        let (hosts, all) = (order.hosts.clone(), order.company(false));
+        let attest = placed.signed.granted.manifest.attest;
         for entry in std::iter::once(&dispute.theirs).chain(&dispute.ours) {
-            if let Err(wrong) = self.checker.check(entry)
+            // Of whoever is no host, or is in quarantine already, nothing follows.
+            let node = NodeId(entry.proof.node);
+            if all.contains(&node)
+                && !self.quarantined(&name).contains(&node)
+                && let Some((wrong, own)) = self.examines(&name, entry)
                 && wrong.is_proof()
             {
-                let own = self.checker.again(entry).ok();
                 self.accuses(&name, entry, own, (&wrong, dispute.at));
             }
         }
-        if let Some(placed) = self.roster.order_of(&name) {
-            let attest = placed.signed.granted.manifest.attest;
-            let (hosts, agree) = (
-                &placed.signed.order.hosts,
-                attest.map(|attest| attest.agree),
-            );
-            let agree = agree.map_or(usize::MAX, usize::from);
-            if let Some(at) = self.roster.is_outvoted(&name, &self.me, (hosts, agree)) {
-                self.quarantines(&name, self.me, at);
-            }
+        let agree = attest.map_or(usize::MAX, |attest| attest.agree.into());
+        if let Some(at) = self.roster.is_outvoted(&name, &self.me, (&hosts, agree)) {
+            self.quarantines(&name, self.me, at);
         }
         true
     }

@@ -18,7 +18,7 @@ use aquifer_protocol::{NodeId, Op, Subject, decide};
 use aquifer_wasm::ledger::Appended;
 use aquifer_wasm::sleepers::{Owed, Woken};
 use aquifer_wasm::wake::Step;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -32,8 +32,9 @@ pub(super) struct Standing {
     terms: BTreeMap<Name, Durable>,
     /// Hosts that signed for what is not so, and when that was last told.
     pub(super) quarantined: BTreeMap<Name, BTreeMap<NodeId, u64>>,
-    /// So many disputes of each agent were judged.
-    pub(super) judged: BTreeMap<Name, usize>,
+    /// Disputes that were judged, and whether there may be others.
+    pub(super) judged: BTreeMap<Name, BTreeSet<(NodeId, u64, [u8; 32])>>,
+    pub(super) disputed: bool,
     pub(super) parts: Parts,
     heard: mpsc::Receiver<Heard>,
     hear: mpsc::Sender<Heard>,
@@ -72,6 +73,7 @@ impl Standing {
             terms: terms.unwrap_or_default().into_iter().collect(),
             quarantined: BTreeMap::new(),
             judged: BTreeMap::new(),
+            disputed: false,
             parts: Parts::default(),
             heard,
             hear,

@@ -299,3 +299,28 @@ fn who_is_shunned_is_not_heard_and_who_shuns_itself_stands_by() {
         "until it is ordered anew"
     );
 }
+
+/// Who has nothing yet is told the steps from the first, in whatever term; who lost what it had, the whole.
+#[test]
+fn who_has_nothing_follows_any_holder_and_who_is_in_disorder_none() {
+    let names = [node(0), node(1), node(2)];
+    let chosen = Reach {
+        last: Some(1),
+        steps: 6,
+    };
+    let new = Lease::new((node(2), &names), 0, Durable::default(), 0);
+    assert!(new.clone().fits(3, chosen, 0) && !new.clone().fits(3, chosen, 1));
+    assert!(!new.clone().joining().fits(3, chosen, 0));
+    let mut broken = new;
+    broken.is_broken();
+    let durable = minicbor::to_vec(broken.durable).expect("a vector takes it");
+    let durable = minicbor::decode(&durable).expect("it was written so");
+    let mut broken = Lease::new((node(2), &names), 0, durable, 0);
+    assert!(!broken.fits(3, chosen, 0));
+    assert_eq!(None, broken.due(1_000_000, 0), "and it cannot lead");
+    broken.is_whole(3);
+    assert!(broken.fits(3, chosen, 6) && broken.durable.broken.is_none());
+    // As it was written before there was such a word.
+    let old: Durable = minicbor::decode(&[0x83, 4, 0xf6, 2]).expect("it was good");
+    assert_eq!((4, Some(2), None), (old.term, old.last, old.broken));
+}

@@ -203,3 +203,28 @@ fn who_alone_signed_for_something_else_is_outvoted_by_hosts_and_by_nobody_else()
     ));
     assert_eq!(None, roster.is_outvoted(&name, &node(3), (&hosts, 2)));
 }
+
+/// Whoever disputes all the time leaves no less room for others, and is heard of what it said last.
+#[test]
+fn of_each_that_disputes_the_last_few_are_remembered() {
+    let mut roster = Roster::default();
+    let name = (Keys::from_secret(&[1; 32]).public(), "a".to_owned());
+    for (by, at) in (0..40).map(|at| (2, at)).chain([(3, 7)]) {
+        let note = Note::Disputed {
+            theirs: signed(9, at as u8).into(),
+            ours: None,
+            what: String::new(),
+        };
+        let writer = NodeId([by; 32]);
+        let source = Source {
+            writer,
+            at,
+            ..source(7)
+        };
+        roster.join(source, note.clone());
+        roster.join(source, note);
+    }
+    let mut known: Vec<u64> = roster.disputes(&name).iter().map(|one| one.at).collect();
+    known.sort_unstable();
+    assert_eq!(vec![7, 36, 37, 38, 39], known);
+}
