@@ -10,6 +10,7 @@ use super::note::{HOSTS_MAX, Note, PART_BYTES, Signed};
 use aquifer_protocol::{NodeId, TopicId};
 use aquifer_wasm::abi::MODULE_MAX;
 use aquifer_wasm::ledger::Entry;
+use minicbor::bytes::ByteVec;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Most copies of an agent whose keys are known by heart, so that others can write to them.
@@ -25,6 +26,9 @@ const MODULES_MAX: usize = 1_024;
 const DISPUTES_EACH: usize = 4;
 const DISPUTES_MAX: usize = DISPUTES_EACH * 2 * HOSTS_MAX;
 
+/// Disputes that wait for a module.
+const WAITING_MAX: usize = 64;
+
 /// Whose agent, and what it is called.
 pub type Name = ([u8; 32], String);
 
@@ -38,6 +42,8 @@ pub struct Roster {
     /// Orders whose agents were handed over.
     handed: BTreeSet<[u8; 32]>,
     disputes: BTreeMap<Name, Vec<Dispute>>,
+    /// Disputes of modules that are on their way.
+    waiting: VecDeque<(Source, Note)>,
     answers: BTreeMap<[u8; 16], Answer>,
     answered: VecDeque<[u8; 16]>,
     keys: BTreeMap<[u8; 32], (Name, u32)>,
@@ -132,7 +138,15 @@ impl Roster {
                 }
             }
             Note::Disputed { theirs, ours, what } => {
-                self.dispute(source, &theirs, ours.as_ref().map(|ours| &ours[..]), what)
+                let mut missing = false;
+                self.dispute(source, (&theirs, ours.as_ref()), &what, &mut missing);
+                if missing {
+                    if self.waiting.len() >= WAITING_MAX {
+                        self.waiting.pop_front();
+                    }
+                    let note = Note::Disputed { theirs, ours, what };
+                    self.waiting.push_back((source, note));
+                }
             }
             Note::Input { .. } => {}
         }
@@ -174,15 +188,30 @@ impl Roster {
     }
 
     /// A dispute counts if both signatures hold, over one input and one state.
-    fn dispute(&mut self, source: Source, theirs: &[u8], ours: Option<&[u8]>, what: String) {
-        let Some(theirs) = Entry::read(theirs).filter(is_signed) else {
+    fn dispute(
+        &mut self,
+        source: Source,
+        (theirs, ours): (&[u8], Option<&ByteVec>),
+        what: &str,
+        missing: &mut bool,
+    ) {
+        let mut read = |bytes: &[u8]| {
+            let bare = |hash: &[u8; 32]| {
+                let module = self.module(hash);
+                *missing |= module.is_none();
+                module
+            };
+            Entry::read(bytes).or_else(|| Entry::read_bare(bytes, bare))
+        };
+        let (theirs, ours) = (read(theirs), ours.map(|bytes| read(bytes)));
+        let Some(theirs) = theirs.filter(is_signed) else {
             return;
         };
         let same = |ours: &Entry| {
             let differ = theirs.receipt != ours.receipt && begins_alike(&theirs, ours);
             differ && is_signed(ours) && ours.proof.node == source.writer.0
         };
-        let ours = ours.map(|bytes| Entry::read(bytes).filter(same));
+        let ours = ours.map(|ours| ours.filter(same));
         if ours == Some(None) {
             return;
         }
@@ -193,7 +222,7 @@ impl Roster {
             theirs,
             ours: ours.flatten(),
             by: source.writer,
-            what,
+            what: what.to_owned(),
             at: source.at,
         };
         if known.contains(&dispute) {
@@ -214,6 +243,11 @@ impl Roster {
         let last = MODULE_MAX.div_ceil(PART_BYTES);
         if room && usize::from(part) < last && bytes.len() <= PART_BYTES {
             self.modules.entry(hash).or_default().insert(part, bytes);
+        }
+        if !self.waiting.is_empty() && self.module(&hash).is_some() {
+            let waiting = std::mem::take(&mut self.waiting);
+            let waiting = waiting.into_iter();
+            waiting.for_each(|(source, note)| self.join(source, note));
         }
     }
 

@@ -205,6 +205,13 @@ fn what_was_appended_is_an_entry_at_once_and_travels_without_its_module() {
             assert_eq!(None, Entry::read_of(&bytes[1..], own));
         }
         assert_eq!(None, Entry::read(&bare));
+        let module_of = |hash: &[u8; 32]| {
+            let has = blake3::hash(own.module()) == *hash;
+            has.then(|| own.module().to_vec())
+        };
+        assert_eq!(Some(entry), Entry::read_bare(&bare, module_of).as_ref());
+        assert_eq!(None, Entry::read_bare(&bare, |_| None));
+        assert_eq!(None, Entry::read_bare(&full, module_of));
     }
     let (own, step) = &taken[0];
     assert_eq!(None, signed.entry(taken.len(), own, step));

@@ -33,7 +33,7 @@ impl Host {
             }
             if let Some(note) = note_of(&record) {
                 stirred |= !matches!(note, Note::Input { .. } | Note::Answered { .. });
-                *disputed |= matches!(note, Note::Disputed { .. });
+                *disputed |= matches!(note, Note::Disputed { .. } | Note::Module { .. });
                 let source = Source {
                     topic: header.topic,
                     writer: header.writer,

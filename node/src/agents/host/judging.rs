@@ -15,10 +15,14 @@ use crate::agents::company::Sent;
 use crate::agents::note::Note;
 use crate::agents::roster::{Dispute, Name};
 use aquifer_protocol::NodeId;
+use aquifer_protocol::limits::BODY_BYTES_MAX;
 use aquifer_wasm::ledger::{Entry, Wrong};
 use aquifer_wasm::receipt::Receipt;
 use aquifer_wasm::wake::Step;
 use std::collections::BTreeSet;
+
+/// More bytes than a body has around a note.
+const ROOM: usize = 16;
 
 /// Why this node does not vouch for a step that another host signed for.
 pub(super) enum Withheld {
@@ -179,12 +183,20 @@ impl Host {
         let here = self.families.get(name).filter(|_| testifies);
         if let Some(here) = here {
             let ours = own.map(|step| self.ledger.testify(&entry.kind, step));
-            let note = Note::Disputed {
-                theirs: entry.to_bytes().into(),
-                ours: ours.map(|entry| entry.to_bytes().into()),
+            // The module is a note of the topic. If even so a record has no room, who signed for what is told.
+            let told = |ours: Option<&Entry>| Note::Disputed {
+                theirs: entry.to_bytes_bare().into(),
+                ours: ours.map(|entry| entry.to_bytes_bare().into()),
                 what: wrong.to_string(),
             };
-            self.outbox.push((here.doer.home.clone(), note));
+            let fits = |note: &Note| note.to_bytes().len() + ROOM <= BODY_BYTES_MAX;
+            let note = Some(told(ours.as_ref())).filter(fits);
+            match note.or_else(|| Some(told(None)).filter(fits)) {
+                Some(note) => self.outbox.push((here.doer.home.clone(), note)),
+                None => {
+                    tracing::warn!(target: "aquifer::agents", agent = %name.1, "the disputed step is too long for a record: it is told to nobody");
+                }
+            }
         }
     }
 

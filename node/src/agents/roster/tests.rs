@@ -169,6 +169,27 @@ fn signed(node: u8, state: u8) -> Vec<u8> {
     .to_bytes()
 }
 
+/// A dispute may be read before the module that it is about.
+#[test]
+fn a_dispute_waits_for_its_module() {
+    let name = (Keys::from_secret(&[1; 32]).public(), "a".to_owned());
+    let entry = Entry::read(&signed(3, 1)).expect("it is one");
+    let note = Note::Disputed {
+        theirs: entry.to_bytes_bare().into(),
+        ours: None,
+        what: "the state".into(),
+    };
+    let mut roster = Roster::default();
+    roster.join(source(7), note.clone());
+    assert!(roster.disputes(&name).is_empty());
+    for part in Note::parts(b"module") {
+        roster.join(source(7), part);
+    }
+    assert_eq!(entry, roster.disputes(&name)[0].theirs);
+    roster.join(source(7), note);
+    assert_eq!(1, roster.disputes(&name).len());
+}
+
 #[test]
 fn who_alone_signed_for_something_else_is_outvoted_by_hosts_and_by_nobody_else() {
     let node = |number: u8| NodeId(Keys::from_secret(&[number; 32]).public());

@@ -12,7 +12,7 @@ use super::Kind;
 use crate::abi::{Code, MODULE_MAX, Wakeup};
 use crate::desk::Answer;
 use crate::journal::PAYLOAD_MAX;
-use crate::manifest::MANIFEST_MAX;
+use crate::manifest::{Granted, MANIFEST_MAX};
 use crate::receipt::{BATCH_MAX, Proof, Receipt};
 use crate::wake::Step;
 use minicbor::decode::Error as Malformed;
@@ -109,6 +109,24 @@ impl Entry {
             false => entry.to_bytes(),
         };
         (again == bytes).then_some(entry)
+    }
+
+    /// What travelled bare; `module_of` has the module of a hash, if anybody here has it.
+    pub fn read_bare(
+        bytes: &[u8],
+        module_of: impl FnOnce(&[u8; 32]) -> Option<Vec<u8>>,
+    ) -> Option<Self> {
+        if bytes.len() > ENTRY_MAX {
+            return None;
+        }
+        let entry = Self::decoded(&mut Decoder::new(bytes), |manifest, module| {
+            let granted = Granted::read(manifest).ok()?;
+            let module = module
+                .is_empty()
+                .then(|| module_of(&granted.manifest.module));
+            Some(Arc::new(Kind::new(granted, module.flatten()?).ok()?))
+        })?;
+        (entry.to_bytes_bare() == bytes).then_some(entry)
     }
 
     fn decoded(
