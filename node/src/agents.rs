@@ -27,6 +27,7 @@ use aquifer_wasm::engine::tiered::Tiered;
 use aquifer_wasm::engine::{Engine, LoadModule, Loaded};
 use aquifer_wasm::profile::Profile;
 pub(crate) use host::Host;
+use std::fmt;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -77,6 +78,32 @@ impl Agents {
     }
 }
 
+/// On what agents run here, and on what the steps of others are taken again: two engines that share as little
+/// as can be. Whoever starts a node may give it others.
+#[derive(Clone)]
+pub struct Engines {
+    /// Wakes the agents that live here.
+    pub wakes: Arc<dyn Engine>,
+    /// Takes again what another host signed for.
+    pub checks: Arc<dyn Engine>,
+}
+
+impl Default for Engines {
+    /// wasmtime, with wasmi until it has compiled, and wasmi.
+    fn default() -> Self {
+        Self {
+            wakes: Arc::new(Lazy::default()),
+            checks: Arc::new(Interpreter::new()),
+        }
+    }
+}
+
+impl fmt::Debug for Engines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Engines")
+    }
+}
+
 /// Starts the thread. What lives here is read from the home; the first wake is not waited for.
 ///
 /// # Errors
@@ -89,9 +116,10 @@ pub(crate) fn start(
     errands: Errands,
     infer: Option<String>,
     stop: CancellationToken,
+    engines: Engines,
 ) -> Result<(), Problem> {
     let model = infer.map(|command| infer::Model::new(command, stop.clone()));
-    let host = Host::open(memory, model)?;
+    let host = Host::open(memory, engines, model)?;
     let no_thread =
         |e: std::io::Error| Problem::new("no_thread", 1, format!("cannot start a thread: {e}"), "");
     let runtime = tokio::runtime::Builder::new_current_thread()

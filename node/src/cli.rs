@@ -24,6 +24,7 @@ mod swarm;
 mod task;
 mod text;
 
+use crate::agents::Engines;
 use crate::api::Problem;
 use crate::client::Client;
 use crate::home::Home;
@@ -45,6 +46,8 @@ pub struct Cli {
     global: Global,
     #[command(subcommand)]
     verb: Verb,
+    #[arg(skip)]
+    engines: Option<Engines>,
 }
 
 /// Flags that every verb takes.
@@ -171,6 +174,8 @@ struct Context {
     home: Home,
     client: Client,
     output: Output,
+    /// On what agents run, if a daemon starts here.
+    engines: Option<Engines>,
 }
 
 /// Parses the arguments of the process. What is wrong with them, and help, is printed here.
@@ -215,6 +220,13 @@ impl Cli {
         self.global.log_format
     }
 
+    /// The same, and a node that it starts in this process lets agents run on `engines`.
+    #[must_use]
+    pub fn on(mut self, engines: Engines) -> Self {
+        self.engines = Some(engines);
+        self
+    }
+
     /// Carries the verb out, prints what became of it, and gives the exit code.
     pub async fn run(self) -> u8 {
         let global = self.global;
@@ -227,6 +239,7 @@ impl Cli {
         let context = Context {
             client: Client::of(&home),
             output: Output::of(format, global.quiet, crate::clock::wall().millis()),
+            engines: self.engines,
             home,
         };
         let command = self.verb.name();

@@ -3,6 +3,7 @@
 //! Flags win over `AQUIFER_*` variables, those over `config.toml` in the home, that over
 //! `/etc/aquifer/config.toml`, that over defaults. An unknown key is an error that names it.
 
+use crate::agents::Engines;
 use crate::amount;
 use crate::api::Problem;
 use crate::driver::Tap;
@@ -60,6 +61,8 @@ pub struct Up {
     pub tap: Option<Tap>,
     /// By how many milliseconds this machine's clock is wrong, for tests.
     pub clock_shift_ms: i64,
+    /// On what agents run, if not on what they usually do.
+    pub engines: Option<Engines>,
 }
 
 /// A configuration file, as written.

@@ -68,6 +68,15 @@ impl Memory {
         });
         findings.push(secrets(inner.home.path()));
         findings.extend(disk(inner.engine, inner.health.pace()));
+        let doubted = inner.agents.with(|host| host.doubts_itself()).await?;
+        if !doubted.is_empty() {
+            let found = format!(
+                "this node signed for steps that are not so, of {}",
+                doubted.join(", ")
+            );
+            let advice = "its memory may be failing: test it, and give its seat to another with `aquifer agent move`";
+            findings.push(finding("agents", "critical", &found, advice));
+        }
         for trouble in inner.observed.troubles() {
             findings.push(finding("event", "warning", &trouble, "see the log"));
         }

@@ -192,12 +192,9 @@ pub async fn start(up: Up) -> Result<Node, Problem> {
         gpu_bytes: settings.gpu_bytes,
         tasks: tasks.clone(),
     });
-    agents::start(
-        memory.clone(),
-        errands,
-        settings.infer.clone(),
-        stop.clone(),
-    )?;
+    let engines = up.engines.clone().unwrap_or_default();
+    let infer = settings.infer.clone();
+    agents::start(memory.clone(), errands, infer, stop.clone(), engines)?;
     let (calls, called) = mpsc::channel(net::CALLS_MAX);
     let _ = net_commands
         .send(NetCommand::AnswerCalls {

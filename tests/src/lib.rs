@@ -21,6 +21,7 @@ pub mod absences;
 pub mod advisories;
 pub mod crowd;
 pub mod device;
+pub mod faulty;
 pub mod fleet;
 pub mod live;
 pub mod machine;
@@ -28,6 +29,7 @@ pub mod manifests;
 pub mod models;
 pub mod readable;
 pub mod sources;
+pub mod troupe;
 pub mod wan;
 pub mod works;
 

@@ -251,15 +251,16 @@ async fn what_people_remember_wakes_who_follows_and_bad_modules_are_refused() {
         imports: Some(vec!["fork".into()]),
         ..Grants::default()
     };
-    let bad = Deploy { grants, ..sensor() };
-    assert_eq!(
-        "bad_grant",
-        a.memory()
-            .agent_deploy(bad)
-            .await
-            .expect_err("no import")
-            .code
-    );
+    let beyond = Grants {
+        fuel: Some(10_000_001),
+        ..Grants::default()
+    };
+    for (grants, hint) in [(grants, "publish, "), (beyond, "fuel=10000000,")] {
+        let bad = Deploy { grants, ..sensor() };
+        let refused = a.memory().agent_deploy(bad).await.expect_err("beyond");
+        assert_eq!(("bad_grant", 2), (refused.code.as_str(), refused.exit));
+        assert!(refused.hint.contains(hint), "{refused:?}");
+    }
     let echo = Deploy {
         name: "echo".into(),
         module: module("echo"),

@@ -5,15 +5,17 @@
 //! by their ids, effects by their step.
 //!
 //! In `host/`: what is read (`hearing`), how orders are carried out (`settle`), who lives here by one
-//! order (`family`). Not here: what a wake is (`aquifer-wasm`), what effects become (`outward`).
+//! order (`family`), where several host (`standing`, `following`), and whether what they signed is so
+//! (`judging`). Not here: what a wake is (`aquifer-wasm`), what effects become (`outward`).
 
 mod family;
 mod following;
 mod hearing;
+mod judging;
 mod settle;
 mod standing;
 
-use super::Lazy;
+use super::Engines;
 use super::infer::Model;
 use super::note::Note;
 use super::outlook::Outlook;
@@ -26,11 +28,14 @@ use crate::view::View;
 use aquifer_protocol::{AgentId, NodeId, TopicName};
 use aquifer_wasm::abi::Cause;
 use aquifer_wasm::desk::Effect;
-use aquifer_wasm::ledger::{Entry, Ledger};
+use aquifer_wasm::engine::Engine;
+use aquifer_wasm::kind::Kind;
+use aquifer_wasm::ledger::{Appended, Checker, Entry, Ledger};
 use aquifer_wasm::sleepers::{Owed, Sleepers, Woken};
+use family::Families;
 pub(crate) use family::Here;
 use standing::Standing;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -59,19 +64,21 @@ type From = ([u8; 32], u64);
 pub(crate) struct Host {
     memory: Memory,
     me: NodeId,
-    engine: Lazy,
+    engine: Arc<dyn Engine>,
     model: Option<Arc<Model>>,
     sleepers: Sleepers,
     ledger: Ledger,
+    /// Takes steps again that other hosts signed for.
+    checker: Checker<'static>,
     /// The roster of all agents that this node has heard of.
     pub(crate) roster: Roster,
     /// Up to where notes have been read, since this process began,
     noted: Cursors,
-    /// and inputs, ever; and what of that is kept.
+    /// and inputs, ever; whether that is farther than what is kept, and since when it is.
     told: Cursors,
-    kept: Cursors,
+    told_more: bool,
     kept_at: u64,
-    families: BTreeMap<Name, Here>,
+    families: Families,
     unplaced: VecDeque<(Note, From)>,
     /// Notes that are to be written.
     outbox: Vec<(TopicName, Note)>,
@@ -88,14 +95,18 @@ impl Host {
     ///
     /// # Errors
     /// If the journal cannot be read.
-    pub(super) fn open(memory: Memory, model: Option<Model>) -> Result<Self, Problem> {
+    pub(super) fn open(
+        memory: Memory,
+        engines: Engines,
+        model: Option<Model>,
+    ) -> Result<Self, Problem> {
         let parts = memory.parts();
         let (home, me) = (parts.home.clone(), memory.view().me.node());
         let folder = home.file("agents");
         std::fs::create_dir_all(&folder)
             .map_err(|e| home.trouble("make the agents' folder", &e))?;
-        let engine = Lazy::default();
-        let mut sleepers = Sleepers::open(&folder.join("journal"), &engine).map_err(broken)?;
+        let engine = engines.wakes;
+        let mut sleepers = Sleepers::open(&folder.join("journal"), &*engine).map_err(broken)?;
         // Nobody wakes before orders were read.
         let all: Vec<u32> = sleepers.families().map(|family| family.first).collect();
         for first in all {
@@ -114,12 +125,13 @@ impl Host {
             model: model.map(Arc::new),
             sleepers,
             ledger,
+            checker: Checker::of(engines.checks),
             roster: Roster::default(),
             noted: Cursors::default(),
-            kept: told.clone(),
             told,
+            told_more: false,
             kept_at: 0,
-            families: BTreeMap::new(),
+            families: Families::default(),
             unplaced: VecDeque::new(),
             outbox: Vec::new(),
             standing: Standing::open(&memory)?,
@@ -171,33 +183,33 @@ impl Host {
         }
         if std::mem::take(&mut self.stirred) {
             self.settles(&view);
-            self.judges();
         }
+        let judged = self.judges();
         self.stands()?;
         let more = self.reads_inputs(&view)?;
         self.sleepers.tick(self.now());
         let woken = self.wakes(&view);
-        let fresh = self.durable(&woken)?;
+        let (fresh, signed) = self.durable(&woken)?;
         self.answers_failures(&woken);
         self.hands_over();
-        let counted = self.counts(&woken, fresh)?;
+        let counted = self.counts(&woken, fresh, &signed)?;
         let mut now = std::mem::take(&mut self.owed);
         now.extend(counted);
         self.does(now).await?;
         // What is new goes to other hosts at once.
         self.stands()?;
-        let busy = more || !woken.is_empty();
+        let busy = more || judged || !woken.is_empty();
         self.keeps_place(busy)?;
         Ok(busy)
     }
 
     /// Keeps up to where inputs were read, now and then: what is read again is known by its id.
     fn keeps_place(&mut self, busy: bool) -> Result<(), Problem> {
-        let (now, changed) = (self.now(), self.told != self.kept);
-        if changed && (!busy || now > self.kept_at + KEEP_EVERY_MS) {
+        let now = self.now();
+        if self.told_more && (!busy || now > self.kept_at + KEEP_EVERY_MS) {
             let bytes = minicbor::to_vec(&self.told).expect("a vector takes any encoding");
             self.memory.parts().home.write(CURSORS, &bytes)?;
-            (self.kept, self.kept_at) = (self.told.clone(), now);
+            (self.told_more, self.kept_at) = (false, now);
         }
         Ok(())
     }
@@ -210,8 +222,9 @@ impl Host {
         while all.len() < WAKES_PER_BEAT {
             let families = &self.families;
             let woken = self.sleepers.wake(|agent| {
-                let here = families.values().find(|here| here.has(agent));
-                let here = here.expect("whoever lives here is of a family");
+                let (_, here) = families
+                    .of(agent)
+                    .expect("whoever lives here is of a family");
                 Box::new(Outlook {
                     view: view.clone(),
                     indexer: indexer.clone(),
@@ -222,32 +235,27 @@ impl Host {
                 })
             });
             let Some(woken) = woken else { break };
-            let family = self
-                .families
-                .iter_mut()
-                .find(|(_, here)| here.has(woken.agent));
-            if let Some((name, here)) = family {
-                here.woke(now, &woken.outcome);
-                all.push((name.clone(), woken));
-            }
+            let name = self.families.woke(woken.agent, now, &woken.outcome);
+            all.extend(name.map(|name| (name, woken)));
         }
         all
     }
 
-    /// Makes what happened durable and signs for it. What is to be done now.
-    fn durable(&mut self, woken: &[(Name, Woken)]) -> Result<Vec<Owed>, Problem> {
+    /// Makes what happened durable and signs for it. What is to be done now, and the signatures: of those that
+    /// took a step, in turn.
+    fn durable(&mut self, woken: &[(Name, Woken)]) -> Result<(Vec<Owed>, Appended), Problem> {
         let owed = self.sleepers.sync().map_err(broken)?;
         let steps = woken.iter().filter_map(|(name, woken)| {
-            let here = self.families.get(name)?;
+            let here = self.families.get(name).expect("it woke here");
             let step = woken.outcome.as_ref().ok()?;
             Some((here.kind.clone(), step.clone()))
         });
         let steps: Vec<_> = steps.collect();
+        let signed = self.ledger.append(&steps).map_err(broken)?;
         if !steps.is_empty() {
-            self.ledger.append(&steps).map_err(broken)?;
             self.ledger.sync().map_err(broken)?;
         }
-        Ok(owed)
+        Ok((owed, signed))
     }
 
     /// Whoever invoked an agent is told if nothing came of it, or if it had nothing to say.
@@ -273,8 +281,8 @@ impl Host {
     async fn does(&mut self, todo: Vec<(Owed, bool)>) -> Result<(), Problem> {
         let mut outward = Outward::default();
         for (owed, again) in &todo {
-            let here = self.families.values().find(|here| here.has(owed.agent));
-            let doer = here.map(|here| &here.doer).cloned();
+            let here = self.families.of(owed.agent);
+            let doer = here.map(|(_, here)| here.doer.clone());
             if let Some(doer) = doer.or_else(|| self.doer_of(&owed.id)) {
                 outward.add(&self.memory, &self.roster, &doer, owed, *again);
             }
@@ -354,18 +362,16 @@ impl Host {
         }
     }
 
-    /// Hosts that signed for what is not so.
-    pub(crate) fn quarantined(&self, name: &Name) -> Vec<NodeId> {
-        let nodes = self.standing.quarantined.get(name);
-        nodes.into_iter().flatten().copied().collect()
+    /// Hosts that signed for what is not so, since the order that counts was given.
+    pub(crate) fn quarantined(&self, name: &Name) -> BTreeSet<NodeId> {
+        let since = self.roster.order_of(name).map_or(0, |placed| placed.since);
+        self.standing.shunned(name, since, self.me)
     }
 
     /// How many agents live here.
     pub(crate) fn count(&self) -> u64 {
-        self.families
-            .values()
-            .map(|here| u64::from(here.agents))
-            .sum()
+        let families = self.families.iter();
+        families.map(|(_, here)| u64::from(here.agents)).sum()
     }
 
     /// How many steps an agent has taken.
@@ -381,10 +387,13 @@ impl Host {
         let Some(here) = self.families.get(name) else {
             return Ok(Vec::new());
         };
+        // Of whatever manifest: the publisher and the name make the agent.
         let granted = here.kind.granted();
-        let keys: BTreeSet<[u8; 32]> = (0..here.agents).map(|copy| granted.agent(copy)).collect();
-        let entries = self.ledger.last(most, &|agent| keys.contains(agent));
-        entries.map_err(broken)
+        let alike = |other: &Kind| {
+            let other = other.granted();
+            other.publisher == granted.publisher && other.manifest.name == granted.manifest.name
+        };
+        self.ledger.last_of_kinds(most, &alike).map_err(broken)
     }
 }
 

@@ -11,11 +11,15 @@
 //! booted, and what was heard are arguments. What [`Lease::durable`] says must be on disk before any
 //! answer leaves.
 //!
-//! Not here: how words travel, what steps are (`host`).
+//! Where steps are attested, a host that has one vouches for it: it has taken it again itself. Whoever was given
+//! the whole of the agents has steps in it that it did not take, and vouches for none of those. Hosts that are
+//! **shunned** signed for what is not so: what they say is not heard. A host that shuns itself stands by.
+//!
+//! Not here: how words travel, what steps are, who is shunned (`host`).
 
 use aquifer_protocol::NodeId;
 use minicbor::{Decode, Encode};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// For so long a host keeps its word, in milliseconds.
 pub const LEASE_MS: u64 = 3_000;
@@ -38,10 +42,13 @@ pub struct Durable {
     /// Whom it voted for in it.
     #[n(1)]
     pub voted: Option<NodeId>,
-    /// Its steps are the first of those that the holder of this term had or took. None if they are in
-    /// disorder: then it follows nobody until it is given the whole.
+    /// Its steps are the first of those that the holder of this term had or took. None if it has had none, or
+    /// they are in disorder: then it follows nobody until it is given the whole.
     #[n(2)]
     pub last: Option<u64>,
+    /// Whether they are in disorder.
+    #[n(3)]
+    pub broken: Option<bool>,
 }
 
 /// How far a host is: the later is newer.
@@ -82,6 +89,8 @@ struct Heard {
     said: u64,
     /// It has these steps, if its steps are the holder's.
     steps: Option<u64>,
+    /// So many of them it was given, and did not take.
+    given: u64,
 }
 
 /// One host's view.
@@ -91,6 +100,9 @@ pub struct Lease {
     hosts: Vec<NodeId>,
     /// How many hosts must have a step before it counts, this one included.
     agree: usize,
+    /// Whether it must have taken them itself.
+    attests: bool,
+    shunned: BTreeSet<NodeId>,
     /// What must be on disk.
     pub durable: Durable,
     role: Role,
@@ -123,6 +135,8 @@ impl Lease {
             me,
             hosts: hosts.to_vec(),
             agree: agree.clamp(hosts.len() / 2 + 1, hosts.len().max(1)),
+            attests: agree > 0,
+            shunned: BTreeSet::new(),
             durable,
             role: Role::Standing,
             promised,
@@ -141,9 +155,22 @@ impl Lease {
         }
     }
 
-    /// The others.
+    /// The others, but for those that are shunned.
     pub fn others(&self) -> impl Iterator<Item = NodeId> {
-        self.hosts.iter().copied().filter(|host| *host != self.me)
+        let others = self.hosts.iter().copied();
+        others.filter(|host| *host != self.me && !self.shunned.contains(host))
+    }
+
+    /// Shuns these hosts from now on, and no others. If this one is among them, it holds nothing any more.
+    pub fn shuns(&mut self, shunned: BTreeSet<NodeId>) {
+        self.shunned = shunned;
+        if self.shunned.contains(&self.me) {
+            self.role = Role::Standing;
+        }
+        self.holder = self.holder.filter(|host| !self.shunned.contains(host));
+        if let Role::Holding(held) = &mut self.role {
+            held.heard.retain(|host, _| !self.shunned.contains(host));
+        }
     }
 
     /// The host that holds the agent, as far as is known here.
@@ -169,7 +196,7 @@ impl Lease {
 
     /// What it has to say now, if anything. If that is to ask for votes, `durable` has changed.
     pub fn due(&mut self, now: u64, steps: u64) -> Option<Say> {
-        let term = self.durable.term;
+        let (term, is_new) = (self.durable.term, self.is_new(steps));
         match &mut self.role {
             Role::Holding(held) => {
                 let due = held.spoke.is_none_or(|spoke| now >= spoke + SPEAK_MS);
@@ -178,10 +205,10 @@ impl Lease {
                     Say::Hold(term)
                 })
             }
-            Role::Standing if now < self.patient => None,
+            Role::Standing if now < self.patient || self.shunned.contains(&self.me) => None,
             Role::Asking { since, .. } if now < *since + VOTE_MS => None,
             // Whoever is in disorder cannot lead.
-            _ if self.durable.last.is_none() && (steps > 0 || self.joins) => None,
+            _ if self.durable.last.is_none() && !is_new => None,
             _ => {
                 self.durable.term += 1;
                 self.durable.voted = Some(self.me);
@@ -202,7 +229,7 @@ impl Lease {
     pub fn on_vote(&mut self, from: NodeId, term: u64, reach: Reach, now: u64, steps: u64) -> bool {
         let promised = now < self.promised && self.holder != Some(from);
         let leads = self.holds(now);
-        if term < self.durable.term || promised || leads || !self.hosts.contains(&from) {
+        if term < self.durable.term || promised || leads || !self.hears_of(&from) {
             return false;
         }
         if term > self.durable.term {
@@ -222,6 +249,9 @@ impl Lease {
 
     /// A vote came in.
     pub fn on_voted(&mut self, from: NodeId, term: u64, granted: bool, steps: u64) {
+        if !self.hears_of(&from) {
+            return;
+        }
         if term > self.durable.term {
             return self.hears(term);
         }
@@ -251,7 +281,7 @@ impl Lease {
 
     /// A holder spoke. Whether it is to be followed; `durable` may have changed.
     pub fn on_hold(&mut self, from: NodeId, term: u64, now: u64) -> bool {
-        if term < self.durable.term || !self.hosts.contains(&from) {
+        if term < self.durable.term || !self.hears_of(&from) {
             return false;
         }
         if term > self.durable.term {
@@ -278,46 +308,72 @@ impl Lease {
     pub fn fits(&mut self, term: u64, from: Reach, steps: u64) -> bool {
         let here = self.durable.last;
         let same = here == Some(term);
-        let before = here == from.last && steps <= from.steps && (here.is_some() || steps == 0);
-        if before {
+        let before = here.is_some() && here == from.last && steps <= from.steps;
+        // No steps at all are the first of any.
+        let new = here.is_none() && self.is_new(steps);
+        if before || new {
             self.durable.last = Some(term);
         }
-        same || before
+        same || before || new
     }
 
     /// This host has all that the holder of `term` had when it sent it.
     pub fn is_whole(&mut self, term: u64) {
         self.durable.last = Some(term);
+        self.durable.broken = None;
     }
 
     /// This host's steps may be in disorder, until [`Lease::is_whole`].
     pub fn is_broken(&mut self) {
         self.durable.last = None;
+        self.durable.broken = Some(true);
     }
 
     /// Another host answered to what was said at `said`: how many of the holder's steps it has, if its
     /// steps are the holder's at all.
     pub fn on_held(&mut self, from: NodeId, term: u64, said: u64, steps: Option<u64>) {
+        if !self.hears_of(&from) {
+            return;
+        }
         if term > self.durable.term {
             return self.hears(term);
         }
         if let Role::Holding(held) = &mut self.role
             && term == self.durable.term
         {
-            let known = held.heard.entry(from).or_insert(Heard { said, steps });
+            let given = 0;
+            let known = held
+                .heard
+                .entry(from)
+                .or_insert(Heard { said, steps, given });
             known.said = known.said.max(said);
             known.steps = steps;
         }
     }
 
-    /// How many of the holder's first steps count: so many hosts have them as must.
-    pub fn counted(&self, steps: u64) -> u64 {
+    /// Another host is given the whole, of so many steps.
+    pub fn gives(&mut self, to: &NodeId, steps: u64) {
+        if let Role::Holding(held) = &mut self.role
+            && let Some(heard) = held.heard.get_mut(to)
+        {
+            heard.given = steps;
+        }
+    }
+
+    /// How many of the holder's first steps count, of which `done` have counted before: so many hosts have
+    /// them as must, and vouch for them. If every other was given those that have not counted, there is none
+    /// left that could, and to have them is enough.
+    pub fn counted(&self, steps: u64, done: u64) -> u64 {
         let Role::Holding(held) = &self.role else {
             return 0;
         };
+        let vouches = |heard: &Heard| !self.attests || heard.given <= done;
+        let was_given = |host| held.heard.get(&host).is_some_and(|heard| !vouches(heard));
+        let none_left = self.others().all(was_given);
         let mut all: Vec<u64> = held
             .heard
             .values()
+            .filter(|heard| none_left || vouches(heard))
             .filter_map(|heard| heard.steps)
             .collect();
         all.push(steps);
@@ -355,10 +411,14 @@ impl Lease {
         self.hosts == hosts
     }
 
-    /// It gives up what it holds: it was found to be wrong.
-    pub fn resigns(&mut self, now: u64) {
-        self.role = Role::Standing;
-        self.patient = now + 2 * LEASE_MS;
+    /// Whether a host that has followed nobody, and has so many steps, has none because there were none.
+    fn is_new(&self, steps: u64) -> bool {
+        steps == 0 && !self.joins && self.durable.broken.is_none()
+    }
+
+    /// Whether it hears what this host says.
+    fn hears_of(&self, host: &NodeId) -> bool {
+        self.hosts.contains(host) && !self.shunned.contains(host)
     }
 
     fn hears(&mut self, term: u64) {

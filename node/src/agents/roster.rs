@@ -6,10 +6,11 @@
 //!
 //! Not here: how notes are read (`reader`), who carries orders out (`host`).
 
-use super::note::{Note, PART_BYTES, Signed};
+use super::note::{HOSTS_MAX, Note, PART_BYTES, Signed};
 use aquifer_protocol::{NodeId, TopicId};
 use aquifer_wasm::abi::MODULE_MAX;
 use aquifer_wasm::ledger::Entry;
+use minicbor::bytes::ByteVec;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Most copies of an agent whose keys are known by heart, so that others can write to them.
@@ -21,8 +22,12 @@ const ORDERS_MAX: usize = 65_536;
 /// Most modules that are waited for or kept, of at most 64 KiB each.
 const MODULES_MAX: usize = 1_024;
 
-/// Disputes of one agent that are remembered.
-const DISPUTES_MAX: usize = 16;
+/// Disputes of one agent that are remembered: the last few of each that disputes, of so many.
+const DISPUTES_EACH: usize = 4;
+const DISPUTES_MAX: usize = DISPUTES_EACH * 2 * HOSTS_MAX;
+
+/// Disputes that wait for a module.
+const WAITING_MAX: usize = 64;
 
 /// Whose agent, and what it is called.
 pub type Name = ([u8; 32], String);
@@ -37,6 +42,8 @@ pub struct Roster {
     /// Orders whose agents were handed over.
     handed: BTreeSet<[u8; 32]>,
     disputes: BTreeMap<Name, Vec<Dispute>>,
+    /// Disputes of modules that are on their way.
+    waiting: VecDeque<(Source, Note)>,
     answers: BTreeMap<[u8; 16], Answer>,
     answered: VecDeque<[u8; 16]>,
     keys: BTreeMap<[u8; 32], (Name, u32)>,
@@ -64,6 +71,8 @@ pub struct Dispute {
     pub by: NodeId,
     /// What differs.
     pub what: String,
+    /// When that was told, in milliseconds since 1970.
+    pub at: u64,
 }
 
 /// What an agent said to an invocation.
@@ -84,6 +93,13 @@ pub struct Source {
     pub writer: NodeId,
     /// When, in milliseconds since 1970.
     pub at: u64,
+}
+
+impl Dispute {
+    /// By which it is known: who told it, when, and of which receipt.
+    pub fn id(&self) -> (NodeId, u64, [u8; 32]) {
+        (self.by, self.at, self.theirs.receipt.hash())
+    }
 }
 
 impl Roster {
@@ -122,7 +138,15 @@ impl Roster {
                 }
             }
             Note::Disputed { theirs, ours, what } => {
-                self.dispute(source, &theirs, ours.as_ref().map(|ours| &ours[..]), what)
+                let mut missing = false;
+                self.dispute(source, (&theirs, ours.as_ref()), &what, &mut missing);
+                if missing {
+                    if self.waiting.len() >= WAITING_MAX {
+                        self.waiting.pop_front();
+                    }
+                    let note = Note::Disputed { theirs, ours, what };
+                    self.waiting.push_back((source, note));
+                }
             }
             Note::Input { .. } => {}
         }
@@ -164,16 +188,30 @@ impl Roster {
     }
 
     /// A dispute counts if both signatures hold, over one input and one state.
-    fn dispute(&mut self, source: Source, theirs: &[u8], ours: Option<&[u8]>, what: String) {
-        let Some(theirs) = Entry::read(theirs).filter(is_signed) else {
+    fn dispute(
+        &mut self,
+        source: Source,
+        (theirs, ours): (&[u8], Option<&ByteVec>),
+        what: &str,
+        missing: &mut bool,
+    ) {
+        let mut read = |bytes: &[u8]| {
+            let bare = |hash: &[u8; 32]| {
+                let module = self.module(hash);
+                *missing |= module.is_none();
+                module
+            };
+            Entry::read(bytes).or_else(|| Entry::read_bare(bytes, bare))
+        };
+        let (theirs, ours) = (read(theirs), ours.map(|bytes| read(bytes)));
+        let Some(theirs) = theirs.filter(is_signed) else {
             return;
         };
         let same = |ours: &Entry| {
-            let (a, b) = (&theirs.receipt, &ours.receipt);
-            let begins = (a.agent, a.seq, a.input, a.before) == (b.agent, b.seq, b.input, b.before);
-            begins && a != b && is_signed(ours) && ours.proof.node == source.writer.0
+            let differ = theirs.receipt != ours.receipt && begins_alike(&theirs, ours);
+            differ && is_signed(ours) && ours.proof.node == source.writer.0
         };
-        let ours = ours.map(|bytes| Entry::read(bytes).filter(same));
+        let ours = ours.map(|ours| ours.filter(same));
         if ours == Some(None) {
             return;
         }
@@ -184,10 +222,19 @@ impl Roster {
             theirs,
             ours: ours.flatten(),
             by: source.writer,
-            what,
+            what: what.to_owned(),
+            at: source.at,
         };
-        if known.len() < DISPUTES_MAX && !known.contains(&dispute) {
-            known.push(dispute);
+        if known.contains(&dispute) {
+            return;
+        }
+        let own = known.iter().enumerate();
+        let own = own.filter(|(_, other)| other.by == source.writer);
+        let is_full = own.clone().count() >= DISPUTES_EACH;
+        match own.min_by_key(|(_, other)| other.at) {
+            Some((place, oldest)) if is_full && oldest.at < dispute.at => known[place] = dispute,
+            _ if !is_full && known.len() < DISPUTES_MAX => known.push(dispute),
+            _ => {}
         }
     }
 
@@ -196,6 +243,11 @@ impl Roster {
         let last = MODULE_MAX.div_ceil(PART_BYTES);
         if room && usize::from(part) < last && bytes.len() <= PART_BYTES {
             self.modules.entry(hash).or_default().insert(part, bytes);
+        }
+        if !self.waiting.is_empty() && self.module(&hash).is_some() {
+            let waiting = std::mem::take(&mut self.waiting);
+            let waiting = waiting.into_iter();
+            waiting.for_each(|(source, note)| self.join(source, note));
         }
     }
 
@@ -231,6 +283,51 @@ impl Roster {
         self.disputes.get(name).map_or(&[], Vec::as_slice)
     }
 
+    /// The same of all agents that have any.
+    pub fn disputed(&self) -> impl Iterator<Item = (&Name, &[Dispute])> {
+        let all = self.disputes.iter();
+        all.map(|(name, disputes)| (name, disputes.as_slice()))
+    }
+
+    /// Whether `node` has said what it finds of the step of an entry.
+    pub fn has_testified(&self, name: &Name, node: &NodeId, entry: &Entry) -> bool {
+        let mut disputes = self.disputes(name).iter();
+        disputes.any(|dispute| dispute.by == *node && begins_alike(&dispute.theirs, entry))
+    }
+
+    /// Whether `node` signed for something else than so many other hosts did, all of them alike; and when that
+    /// was last told.
+    pub fn is_outvoted(
+        &self,
+        name: &Name,
+        node: &NodeId,
+        (hosts, agree): (&[NodeId], usize),
+    ) -> Option<u64> {
+        let disputes = self.disputes(name);
+        let signed = disputes.iter().flat_map(|dispute| {
+            let both = std::iter::once(&dispute.theirs).chain(&dispute.ours);
+            both.map(|entry| (entry, dispute.at))
+        });
+        let own = signed
+            .clone()
+            .filter(|(entry, _)| entry.proof.node == node.0);
+        let told = own.filter_map(|(own, at)| {
+            let mut others: BTreeMap<[u8; 32], BTreeSet<[u8; 32]>> = BTreeMap::new();
+            let differ = |entry: &Entry| begins_alike(entry, own) && entry.receipt != own.receipt;
+            for (entry, _) in signed.clone().filter(|(entry, _)| differ(entry)) {
+                if hosts.contains(&NodeId(entry.proof.node)) {
+                    let alike = others.entry(entry.receipt.hash()).or_default();
+                    alike.insert(entry.proof.node);
+                }
+            }
+            others
+                .values()
+                .any(|nodes| nodes.len() >= agree)
+                .then_some(at)
+        });
+        told.max()
+    }
+
     /// What was answered to an invocation.
     pub fn answer(&self, input: &[u8; 16]) -> Option<&Answer> {
         self.answers.get(input)
@@ -242,138 +339,18 @@ impl Roster {
     }
 }
 
+/// Whether two receipts are of one step over one input and one state.
+fn begins_alike(a: &Entry, b: &Entry) -> bool {
+    let begins = |entry: &Entry| {
+        let receipt = entry.receipt;
+        (receipt.agent, receipt.seq, receipt.input, receipt.before)
+    };
+    begins(a) == begins(b)
+}
+
 fn is_signed(entry: &Entry) -> bool {
     entry.proof.holds(&entry.receipt)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::agents::note::Order;
-    use aquifer_protocol::Keys;
-    use aquifer_wasm::abi::Imports;
-    use aquifer_wasm::manifest::{Budget, Granted, Manifest, Rate};
-    use proptest::prelude::*;
-
-    fn order(publisher: u8, name: &str, version: u64, agents: u32) -> Note {
-        let keys = Keys::from_secret(&[publisher; 32]);
-        let manifest = Manifest {
-            name: name.into(),
-            module: *blake3::hash(b"module").as_bytes(),
-            imports: Imports::USUAL,
-            publishes: vec![],
-            follows: vec![],
-            remembers: vec![],
-            budget: Budget::USUAL,
-            rate: Rate::USUAL,
-            kv_bytes: 0,
-            not_after: u64::MAX,
-            attest: None,
-        };
-        let manifest = Granted::sign(&keys, manifest).as_bytes().to_vec().into();
-        let hosts = vec![NodeId([agents as u8; 32])];
-        Note::order(
-            &keys,
-            &Order {
-                manifest,
-                version,
-                agents,
-                hosts,
-                leaving: None,
-            },
-        )
-    }
-
-    fn source(topic: u8) -> Source {
-        Source {
-            topic: TopicId([topic; 32]),
-            writer: NodeId([1; 32]),
-            at: 5,
-        }
-    }
-
-    fn of(notes: &[(u8, Note)]) -> Roster {
-        let mut roster = Roster::default();
-        notes
-            .iter()
-            .for_each(|(topic, note)| roster.join(source(*topic), note.clone()));
-        roster
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-        /// Nodes hear notes of one topic in different orders, and agree.
-        #[test]
-        fn orders_count_alike_however_they_are_read(
-            drafts in proptest::collection::vec((1_u8..3, 0_u64..4, 0_u32..3), 1..12),
-            shuffle in any::<prop::sample::Index>(),
-        ) {
-            let mut notes: Vec<(u8, Note)> = drafts
-                .iter()
-                .map(|(publisher, version, agents)| (7, order(*publisher, "a", *version, *agents)))
-                .collect();
-            let one = of(&notes);
-            let by = shuffle.index(notes.len());
-            notes.rotate_left(by);
-            notes.reverse();
-            let other = of(&notes);
-            prop_assert_eq!(one.orders, other.orders);
-            prop_assert_eq!(one.keys, other.keys);
-        }
-    }
-
-    #[test]
-    fn an_order_counts_only_under_its_publishers_signature() {
-        let Note::Ordered {
-            order: bytes,
-            signature,
-        } = order(1, "a", 1, 1)
-        else {
-            unreachable!("it is an order")
-        };
-        assert!(Signed::open(&bytes, &signature).is_some());
-        for place in 0..bytes.len() {
-            let mut bad = bytes.to_vec();
-            bad[place] ^= 1;
-            assert!(Signed::open(&bad, &signature).is_none(), "{place}");
-        }
-        let Note::Ordered {
-            signature: stranger,
-            ..
-        } = order(2, "a", 1, 1)
-        else {
-            unreachable!("it is an order")
-        };
-        assert!(Signed::open(&bytes, &stranger).is_none());
-    }
-
-    #[test]
-    fn an_agent_is_not_taken_to_another_home_while_it_lives() {
-        let roster = of(&[(7, order(1, "a", 1, 1)), (8, order(1, "a", 2, 1))]);
-        let name = (Keys::from_secret(&[1; 32]).public(), "a".to_owned());
-        assert_eq!(
-            Some(TopicId([7; 32])),
-            roster.order_of(&name).map(|placed| placed.topic)
-        );
-        let stopped = [(7, order(1, "a", 1, 0)), (8, order(1, "a", 2, 1))];
-        let roster = of(&stopped);
-        assert_eq!(
-            Some(TopicId([8; 32])),
-            roster.order_of(&name).map(|placed| placed.topic)
-        );
-    }
-
-    #[test]
-    fn a_module_is_there_once_all_its_parts_are() {
-        let module: Vec<u8> = (0..40_000_u32).map(|n| n as u8).collect();
-        let hash = *blake3::hash(&module).as_bytes();
-        let mut roster = Roster::default();
-        let parts = Note::parts(&module);
-        assert_eq!(2, parts.len());
-        for note in parts.into_iter().rev() {
-            assert_eq!(None, roster.module(&hash));
-            roster.join(source(7), note);
-        }
-        assert_eq!(Some(module), roster.module(&hash));
-    }
-}
+mod tests;

@@ -113,7 +113,11 @@ async fn run(
         output.say(&format!("the log is {}", context.home.log_file().display()));
         return Ok(ready(&status));
     }
-    let node = crate::start(flags.started_in(&context.home, ticket)).await?;
+    let up = Up {
+        engines: context.engines.clone(),
+        ..flags.started_in(&context.home, ticket)
+    };
+    let node = crate::start(up).await?;
     let outcome = serve(&node, &flags, &ready).await;
     node.stop().await;
     outcome
@@ -198,8 +202,7 @@ impl UpFlags {
             tasks_at_once: self.tasks_at_once,
             tasks_from_agents: self.tasks_from_agents,
             ticket,
-            tap: None,
-            clock_shift_ms: 0,
+            ..Up::default()
         }
     }
 

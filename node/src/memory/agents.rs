@@ -17,6 +17,7 @@ use aquifer_wasm::abi::Cause;
 use aquifer_wasm::desk::Effect;
 use aquifer_wasm::ledger::{Checker, Entry};
 use aquifer_wasm::manifest::Manifest;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 const WAIT_MS: u64 = 10_000;
@@ -358,7 +359,7 @@ struct Seen {
     /// What came of the order at each of its hosts.
     outcomes: Vec<Option<Option<String>>>,
     active: Option<NodeId>,
-    quarantined: Vec<NodeId>,
+    quarantined: BTreeSet<NodeId>,
     disputes: Vec<Dispute>,
     here: Option<AgentHere>,
 }

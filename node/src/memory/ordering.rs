@@ -179,7 +179,13 @@ impl Memory {
                 "see `aquifer agent show`",
             ));
         }
-        let leaving = hosts.pop();
+        // Whoever is in quarantine goes before all others.
+        let of = name.clone();
+        let out = self.inner.agents.with(move |host| host.quarantined(&of));
+        let out = out.await?;
+        let goes = hosts.iter().rposition(|node| out.contains(node));
+        let goes = goes.or_else(|| hosts.len().checked_sub(1));
+        let leaving = goes.map(|goes| hosts.remove(goes));
         hosts.insert(0, to);
         let order = Order {
             version: placed.signed.order.version + 1,
@@ -450,7 +456,16 @@ fn granted(
                 bad(format!("`{text}` does not say how many must agree"), &hint)
             })
     });
-    let budget = old.map_or(Budget::USUAL, |old| old.budget);
+    // What an older manifest gave beyond what can be had was never had.
+    let budget = old.map_or(Budget::USUAL, |old| old.budget.cut());
+    let budget = Budget {
+        fuel: asked.fuel.unwrap_or(budget.fuel),
+        calls: asked.calls.unwrap_or(budget.calls),
+        bytes: asked.bytes.unwrap_or(budget.bytes),
+    };
+    let Budget { fuel, calls, bytes } = Budget::MOST;
+    let most = format!("give at most --budget fuel={fuel},calls={calls},bytes={bytes}");
+    budget.can_be().map_err(|why| bad(why.to_string(), &most))?;
     let rate = old.map_or(Rate::USUAL, |old| old.rate);
     Ok(Manifest {
         name: name.to_owned(),
@@ -465,11 +480,7 @@ fn granted(
             .clone()
             .or_else(|| old.map(|old| old.remembers.clone()))
             .unwrap_or_default(),
-        budget: Budget {
-            fuel: asked.fuel.unwrap_or(budget.fuel),
-            calls: asked.calls.unwrap_or(budget.calls),
-            bytes: asked.bytes.unwrap_or(budget.bytes),
-        },
+        budget,
         rate: Rate {
             wakes: asked.wakes_per_minute.unwrap_or(rate.wakes),
             messages: asked.messages_per_minute.unwrap_or(rate.messages),

@@ -52,6 +52,9 @@ const _: () = assert!(
     "two batches of any steps have room"
 );
 
+/// Signatures for what was appended at once.
+pub struct Appended(Vec<Batch>);
+
 /// Steps that were signed for.
 pub struct Ledger {
     folder: PathBuf,
@@ -147,7 +150,8 @@ impl Ledger {
     ///
     /// # Errors
     /// If the disk fails: open the ledger anew.
-    pub fn append(&mut self, steps: &[(Arc<Kind>, Step)]) -> Result<(), LedgerFailure> {
+    pub fn append(&mut self, steps: &[(Arc<Kind>, Step)]) -> Result<Appended, LedgerFailure> {
+        let mut appended = Appended(Vec::new());
         let (mut batch, mut bytes) = (Vec::new(), 0);
         let mut kinds = BTreeSet::new();
         for (kind, step) in steps {
@@ -162,7 +166,9 @@ impl Ledger {
             }
             let full = batch.len() == BATCH_MAX || bytes + more > BATCH_BYTES;
             if full && !batch.is_empty() {
-                self.write(std::mem::take(&mut batch), bytes)?;
+                appended
+                    .0
+                    .push(self.write(std::mem::take(&mut batch), bytes)?);
                 kinds.clear();
                 bytes = 0;
                 more = payload.len() as u64 + Frame::AROUND + Frame::kind_len(kind);
@@ -171,9 +177,21 @@ impl Ledger {
             bytes += more;
             batch.push((kind, Receipt::of(step, kind.hash()), payload));
         }
-        match batch.is_empty() {
-            true => Ok(()),
-            false => self.write(batch, bytes),
+        if !batch.is_empty() {
+            appended.0.push(self.write(batch, bytes)?);
+        }
+        Ok(appended)
+    }
+
+    /// Signs for a step that is nobody's history and is not kept: it says what another's step comes to here.
+    pub fn testify(&self, kind: &Arc<Kind>, step: Step) -> Entry {
+        let receipt = Receipt::of(&step, kind.hash());
+        let batch = Batch::sign(&self.keys, &[receipt]);
+        Entry {
+            kind: kind.clone(),
+            step,
+            receipt,
+            proof: batch.proof(0).expect("it has one receipt"),
         }
     }
 
@@ -193,6 +211,26 @@ impl Ledger {
         &self,
         n: usize,
         of: &dyn Fn(&[u8; 32]) -> bool,
+    ) -> Result<Vec<Entry>, LedgerFailure> {
+        self.find(n, &|_, step| of(&step.agent))
+    }
+
+    /// The same of agents whose kinds `of` picks.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn last_of_kinds(
+        &self,
+        n: usize,
+        of: &dyn Fn(&Kind) -> bool,
+    ) -> Result<Vec<Entry>, LedgerFailure> {
+        self.find(n, &|kind, _| of(kind))
+    }
+
+    fn find(
+        &self,
+        n: usize,
+        of: &dyn Fn(&Kind, &Step) -> bool,
     ) -> Result<Vec<Entry>, LedgerFailure> {
         let mut found = VecDeque::new();
         let past = self.past.iter().rev().map(|(number, _)| *number);
@@ -219,7 +257,7 @@ impl Ledger {
         &mut self,
         batch: Vec<(&Arc<Kind>, Receipt, Vec<u8>)>,
         bytes: u64,
-    ) -> Result<(), LedgerFailure> {
+    ) -> Result<Batch, LedgerFailure> {
         self.make_room(bytes + Frame::AROUND)?;
         let receipts: Vec<Receipt> = batch.iter().map(|(_, receipt, _)| *receipt).collect();
         let signed = Batch::sign(&self.keys, &receipts);
@@ -236,7 +274,7 @@ impl Ledger {
             let step = step.into();
             self.current.append(&Frame::Step { kind, step }.to_bytes());
         }
-        Ok(())
+        Ok(signed)
     }
 
     /// Sees to it that so many bytes more have room, in the current segment or after it.
@@ -258,6 +296,25 @@ impl Ledger {
             std::fs::remove_file(&path).map_err(failed("remove", &path))?;
         }
         Ok(())
+    }
+}
+
+impl Appended {
+    /// The entry of the step that was at `place` among those appended, given again with its kind.
+    pub fn entry(&self, place: usize, kind: &Arc<Kind>, step: &Step) -> Option<Entry> {
+        let mut place = place;
+        for batch in &self.0 {
+            if place < batch.count() {
+                return Some(Entry {
+                    receipt: Receipt::of(step, kind.hash()),
+                    proof: batch.proof(place)?,
+                    kind: kind.clone(),
+                    step: step.clone(),
+                });
+            }
+            place -= batch.count();
+        }
+        None
     }
 }
 

@@ -6,7 +6,7 @@
 //!
 //! Not here: what the law of a topic says, which is asked at every call besides (`desk::World`).
 
-use crate::abi::Imports;
+use crate::abi::{BYTES_MAX, CALLS_MAX, FUEL_MAX, Imports};
 use aquifer_protocol::canonical::encodes_to;
 use aquifer_protocol::identity::{Keys, digest, verify};
 use minicbor::{Decode, Encode};
@@ -104,6 +104,43 @@ impl Budget {
         calls: 256,
         bytes: 65_536,
     };
+
+    /// The most that a wake can have.
+    pub const MOST: Self = Self {
+        fuel: FUEL_MAX,
+        calls: CALLS_MAX,
+        bytes: BYTES_MAX,
+    };
+
+    /// As much of it as can be had.
+    #[must_use]
+    pub fn cut(self) -> Self {
+        Self {
+            fuel: self.fuel.min(FUEL_MAX),
+            calls: self.calls.min(CALLS_MAX),
+            bytes: self.bytes.min(BYTES_MAX),
+        }
+    }
+
+    /// Whether a wake can have so much: more is not to be had, whoever grants it.
+    ///
+    /// # Errors
+    /// [`RefuseManifest::Budget`] of the first that is too much.
+    pub fn can_be(&self) -> Result<(), RefuseManifest> {
+        let all = [
+            ("fuel", self.fuel, FUEL_MAX),
+            ("calls", self.calls.into(), CALLS_MAX.into()),
+            ("bytes", self.bytes.into(), BYTES_MAX.into()),
+        ];
+        let beyond = all.into_iter().find(|(_, granted, most)| granted > most);
+        beyond.map_or(Ok(()), |(what, granted, most)| {
+            Err(RefuseManifest::Budget {
+                what,
+                granted,
+                most,
+            })
+        })
+    }
 }
 
 impl Rate {
@@ -127,6 +164,16 @@ pub enum RefuseManifest {
     /// It is for another module.
     #[error("the manifest is for another module")]
     OtherModule,
+    /// It grants more than a wake can have anywhere.
+    #[error("the manifest grants {granted} {what} for one wake; at most {most} can be had")]
+    Budget {
+        /// Of what: `fuel`, `calls` or `bytes`.
+        what: &'static str,
+        /// How much it grants.
+        granted: u64,
+        /// How much there is.
+        most: u64,
+    },
     /// It has run out.
     #[error("the manifest ran out at {not_after} ms since 1970")]
     Expired {
@@ -172,7 +219,9 @@ impl Granted {
         }
     }
 
-    /// Opens what was signed elsewhere, for `module`, at `now` milliseconds since 1970.
+    /// Opens what was signed elsewhere, for `module`, at `now` milliseconds since 1970. At 0 it is read as
+    /// something that was granted before, in a journal or an entry: it has not run out, and a budget may be
+    /// beyond what can be had, as it could be once (it is cut when the agent wakes).
     ///
     /// # Errors
     /// Why it does not count. A stranger may have made the bytes.
@@ -181,6 +230,7 @@ impl Granted {
         let Manifest {
             module: of,
             not_after,
+            budget,
             ..
         } = granted.manifest;
         if of != *module {
@@ -188,6 +238,9 @@ impl Granted {
         }
         if not_after < now {
             return Err(RefuseManifest::Expired { not_after });
+        }
+        if now > 0 {
+            budget.can_be()?;
         }
         Ok(granted)
     }
@@ -317,6 +370,49 @@ mod tests {
             }
             assert!(Granted::open(&bytes[..place], &[7; 32], 0).is_err());
         }
+    }
+
+    #[test]
+    fn a_budget_beyond_what_there_is_is_refused_anew_and_read_where_it_was_granted() {
+        let keys = Keys::from_secret(&[1; 32]);
+        let most = Budget::MOST;
+        let fuel = Budget {
+            fuel: FUEL_MAX + 1,
+            ..most
+        };
+        let calls = Budget {
+            calls: CALLS_MAX + 1,
+            ..most
+        };
+        let bytes = Budget {
+            bytes: BYTES_MAX + 1,
+            ..most
+        };
+        let beyond = [
+            ("fuel", FUEL_MAX, fuel),
+            ("calls", CALLS_MAX.into(), calls),
+            ("bytes", BYTES_MAX.into(), bytes),
+        ];
+        for (what, most, budget) in beyond {
+            let manifest = Manifest {
+                budget,
+                ..manifest()
+            };
+            let bytes = Granted::sign(&keys, manifest).as_bytes().to_vec();
+            let granted = most + 1;
+            let refused = RefuseManifest::Budget {
+                what,
+                granted,
+                most,
+            };
+            assert_eq!(Err(refused), Granted::open(&bytes, &[7; 32], 1));
+            assert!(Granted::open(&bytes, &[7; 32], 0).is_ok());
+            assert!(Granted::read(&bytes).is_ok());
+        }
+        let mut most = manifest();
+        most.budget = Budget::MOST;
+        let bytes = Granted::sign(&keys, most).as_bytes().to_vec();
+        assert!(Granted::open(&bytes, &[7; 32], 1).is_ok());
     }
 
     #[test]

@@ -185,6 +185,44 @@ fn what_was_appended_is_there_when_it_is_durable_and_checks() {
     }
 }
 
+/// What travels bare is an entry for whoever has its kind, and for nobody else.
+#[test]
+fn what_was_appended_is_an_entry_at_once_and_travels_without_its_module() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut ledger = open(folder.path());
+    let mut taken = Life::of(&kind(1), 1).steps(3);
+    taken.extend(Life::of(&kind(2), 2).steps(2));
+    let signed = ledger.append(&taken).expect("room");
+    ledger.sync().expect("room");
+    let kept = all(&ledger);
+    for (place, (entry, (own, step))) in kept.iter().zip(&taken).enumerate() {
+        assert_eq!(Some(entry), signed.entry(place, own, step).as_ref());
+        let (bare, full) = (entry.to_bytes_bare(), entry.to_bytes());
+        assert!(bare.len() + own.module().len() <= full.len());
+        for bytes in [&bare, &full] {
+            assert_eq!(Some(entry), Entry::read_of(bytes, own).as_ref());
+            assert_eq!(None, Entry::read_of(bytes, &kind(3)));
+            assert_eq!(None, Entry::read_of(&bytes[1..], own));
+        }
+        assert_eq!(None, Entry::read(&bare));
+        let module_of = |hash: &[u8; 32]| {
+            let has = blake3::hash(own.module()) == *hash;
+            has.then(|| own.module().to_vec())
+        };
+        assert_eq!(Some(entry), Entry::read_bare(&bare, module_of).as_ref());
+        assert_eq!(None, Entry::read_bare(&bare, |_| None));
+        assert_eq!(None, Entry::read_bare(&full, module_of));
+    }
+    let (own, step) = &taken[0];
+    assert_eq!(None, signed.entry(taken.len(), own, step));
+    let second = |other: &Kind| other.granted().publisher == kind(2).granted().publisher;
+    let second = ledger.last_of_kinds(9, &second).expect("it reads");
+    assert_eq!(only(&taken[3..]), steps(&second));
+    assert_good(&[ledger.testify(own, step.clone())]);
+    ledger.sync().expect("room");
+    assert_eq!(kept, all(&ledger), "what is testified is not kept");
+}
+
 #[test]
 fn the_oldest_go_when_there_is_no_more_room() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -1,14 +1,64 @@
-//! A family: the agents of one order that live here.
+//! A family: the agents of one order that live here; and all families, found by name and by number.
 
 use crate::agents::outward::Doer;
-use crate::agents::roster::Placed;
+use crate::agents::roster::{Name, Placed};
 use crate::view::View;
 use aquifer_protocol::TopicId;
 use aquifer_wasm::desk::Effect;
 use aquifer_wasm::kind::Kind;
 use aquifer_wasm::manifest::covers;
 use aquifer_wasm::wake::{Failed, Step};
+use std::collections::{BTreeMap, btree_map};
 use std::sync::Arc;
+
+/// All families that live here.
+#[derive(Debug, Default)]
+pub(super) struct Families {
+    all: BTreeMap<Name, Here>,
+    /// Whose the agents are that begin at a number.
+    firsts: BTreeMap<u32, Name>,
+}
+
+impl Families {
+    pub(super) fn get(&self, name: &Name) -> Option<&Here> {
+        self.all.get(name)
+    }
+
+    pub(super) fn iter(&self) -> btree_map::Iter<'_, Name, Here> {
+        self.all.iter()
+    }
+
+    pub(super) fn insert(&mut self, name: Name, here: Here) {
+        self.remove(&name);
+        self.firsts.insert(here.first, name.clone());
+        self.all.insert(name, here);
+    }
+
+    pub(super) fn remove(&mut self, name: &Name) -> Option<Here> {
+        let here = self.all.remove(name)?;
+        self.firsts.remove(&here.first);
+        Some(here)
+    }
+
+    /// The family that an agent is of.
+    pub(super) fn of(&self, agent: u32) -> Option<(&Name, &Here)> {
+        let name = self.firsts.range(..=agent).next_back()?.1;
+        let here = self.all.get(name).filter(|here| here.has(agent))?;
+        Some((name, here))
+    }
+
+    /// One of a family woke, by number. Whose it is.
+    pub(super) fn woke(
+        &mut self,
+        agent: u32,
+        now: u64,
+        outcome: &Result<Step, Failed>,
+    ) -> Option<Name> {
+        let name = self.of(agent)?.0.clone();
+        self.all.get_mut(&name)?.woke(now, outcome);
+        Some(name)
+    }
+}
 
 /// Agents of one order that live here.
 #[derive(Clone, Debug)]
@@ -90,7 +140,7 @@ impl Here {
     }
 
     /// One of them woke.
-    pub(super) fn woke(&mut self, now: u64, outcome: &Result<Step, Failed>) {
+    fn woke(&mut self, now: u64, outcome: &Result<Step, Failed>) {
         self.woke = Some(now);
         match outcome {
             Ok(step) => self.stepped(step),

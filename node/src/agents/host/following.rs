@@ -1,17 +1,15 @@
 //! Following: what this node does with the steps that another host took.
 //!
-//! It takes them too; where others are to attest, it takes them by itself first, on another engine, and
-//! signs for what they came to. What does not come to the same is told to all, with both receipts.
+//! It takes them too; where others are to attest, it takes them by itself first, on another engine
+//! (`judging`), and signs for what they came to.
 
+use super::judging::Withheld;
 use super::{Here, Host};
 use crate::agents::company::{Reply, Said, Says, Sent, Word};
-use crate::agents::note::Note;
 use crate::agents::roster::Name;
 use crate::ask::Part;
 use crate::clock;
 use aquifer_protocol::NodeId;
-use aquifer_wasm::engine::interpreter::Interpreter;
-use aquifer_wasm::ledger::{Checker, Entry, Wrong};
 use aquifer_wasm::wake::Step;
 
 impl Host {
@@ -33,11 +31,10 @@ impl Host {
         }
         let (now, here) = (clock::boot_ms(), self.families.get(&name)?.clone());
         let steps = self.sleepers.taken(here.first).ok()?;
-        let company = self.standing.companies.get_mut(&name)?;
-        let quarantined = self.standing.quarantined.get(&name);
-        if quarantined.is_some_and(|nodes| nodes.contains(&from)) {
+        if self.quarantined(&name).contains(&from) {
             return None;
         }
+        let company = self.standing.companies.get_mut(&name)?;
         let says = match word.says {
             Says::Vote(reach) => {
                 let granted = company.lease.on_vote(from, word.term, reach, now, steps);
@@ -108,80 +105,46 @@ impl Host {
         let Some(known) = known else {
             return Some(taken);
         };
+        let attest = here.kind.granted().manifest.attest.is_some();
+        let (mut own, mut good) = (Vec::new(), true);
         for (place, one) in (before..).zip(sent).skip(known as usize) {
             if one.copy >= here.agents {
-                return None;
+                good = false;
+                break;
             }
-            let step = match here.kind.granted().manifest.attest {
-                None => Step::read(&one.step)?,
-                Some(_) => self.attests(name, here, from, &one.step)?,
+            let step = match attest {
+                false => Step::read(&one.step).ok_or(Withheld::No),
+                true => self.attests(name, here, from, one),
+            };
+            let step = match step {
+                Ok(step) => step,
+                Err(Withheld::Later) => break,
+                Err(Withheld::No) => {
+                    good = false;
+                    break;
+                }
             };
             let agent = here.first + one.copy;
             if let Err(why) = self.sleepers.follow(agent, one.input.into(), &step) {
                 tracing::warn!(target: "aquifer::agents", agent = %name.1, %why, "a step does not follow");
                 self.standing.companies.get_mut(name)?.lease.is_broken();
-                return None;
+                good = false;
+                break;
             }
             let company = self.standing.companies.get_mut(name)?;
             company
                 .undone
                 .push_back((place + 1, agent, step.seq as u32));
+            own.extend(attest.then(|| (here.kind.clone(), step)));
         }
-        self.sleepers.taken(here.first).ok()
-    }
-
-    /// A step that another host signed for comes to the same here: then this node signs for it too. None if
-    /// it does not, and all are told.
-    fn attests(&mut self, name: &Name, here: &Here, from: NodeId, bytes: &[u8]) -> Option<Step> {
-        let entry = Entry::read(bytes).filter(|entry| entry.proof.node == from.0)?;
-        let engine = Interpreter::new();
-        let mut checker = Checker::new(&engine);
-        let wrong = checker.check(&entry).err();
-        let own = match &wrong {
-            None => Some(entry.step.clone()),
-            Some(Wrong::Load(_)) => return None,
-            Some(_) => checker.again(&entry).ok(),
-        };
-        if let Some(step) = &own {
-            let steps = [(here.kind.clone(), step.clone())];
-            self.ledger
-                .append(&steps)
-                .and_then(|()| self.ledger.sync())
-                .ok()?;
+        if !own.is_empty() {
+            // This node signs for what it took, once that is durable, as for steps of its own.
+            self.sleepers.sync().ok()?;
+            self.ledger.append(&own).ok()?;
+            self.ledger.sync().ok()?;
         }
-        let Some(wrong) = wrong else { return own };
-        let ours = own.and_then(|step| {
-            let last = self.ledger.last(1, &|agent| *agent == step.agent).ok()?;
-            last.first().map(|entry| entry.to_bytes().into())
-        });
-        tracing::warn!(target: "aquifer::agents", agent = %name.1, %wrong, "a host's step is disputed");
-        let quarantined = self.standing.quarantined.entry(name.clone()).or_default();
-        if quarantined.insert(from) {
-            let note = Note::Disputed {
-                theirs: bytes.to_vec().into(),
-                ours,
-                what: wrong.to_string(),
-            };
-            self.outbox.push((here.doer.home.clone(), note));
-        }
-        None
-    }
-
-    /// Looks at what hosts dispute: whoever signed for a step that comes to something else here is
-    /// followed and voted for no more.
-    pub(super) fn judges(&mut self) {
-        let engine = Interpreter::new();
-        let mut checker = Checker::new(&engine);
-        for name in self.families.keys() {
-            let quarantined = self.standing.quarantined.entry(name.clone()).or_default();
-            for dispute in self.roster.disputes(name) {
-                let node = NodeId(dispute.theirs.proof.node);
-                let wrong = checker.check(&dispute.theirs);
-                if matches!(wrong, Err(Wrong::Differs(_) | Wrong::Receipt { .. })) {
-                    quarantined.insert(node);
-                }
-            }
-        }
+        let taken = self.sleepers.taken(here.first).ok();
+        taken.filter(|_| good)
     }
 
     /// So many steps are done with, where the agent is held.

@@ -26,6 +26,7 @@ impl Host {
     pub(super) fn reads_notes(&mut self, view: &View) -> Result<bool, Problem> {
         let (roster, mut stirred) = (&mut self.roster, false);
         let tasks = &self.memory.parts().tasks;
+        let disputed = &mut self.standing.disputed;
         let more = self.noted.advance(view, RECORDS_PER_BEAT, &mut |record| {
             let header = record.header();
             match header.kind {
@@ -39,6 +40,7 @@ impl Host {
                 return tasks.hears(&record);
             };
             stirred |= !matches!(note, Note::Input { .. } | Note::Answered { .. });
+            *disputed |= matches!(note, Note::Disputed { .. } | Note::Module { .. });
             let source = Source {
                 topic: header.topic,
                 writer: header.writer,
@@ -59,6 +61,7 @@ impl Host {
         let more = self
             .told
             .advance(view, RECORDS_PER_BEAT, &mut |record| read.push(record));
+        self.told_more |= !read.is_empty();
         for record in read {
             let body = record
                 .body()
@@ -118,14 +121,14 @@ impl Host {
     /// one that its author falls to, always the same.
     fn publication(&mut self, view: &View, record: &Record, memory: &Memory) {
         let header = record.header();
-        if self.families.is_empty() || view.may_read(header.topic).is_err() {
+        if self.families.iter().len() == 0 || view.may_read(header.topic).is_err() {
             return;
         }
         let topic = view.topic_name(header.topic);
         let (at, author) = (header.stamp.time().millis(), header.author.0);
         let own = self.roster.owner(&author).map(|(name, _)| name);
         let mut wanted = Vec::new();
-        for (name, here) in &self.families {
+        for (name, here) in self.families.iter() {
             let follows = &here.kind.granted().manifest.follows;
             if at >= here.since && own != Some(name) && covers(follows, &topic) {
                 let falls = u64::from_be_bytes(*author.first_chunk().expect("32 bytes"));

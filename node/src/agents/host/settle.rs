@@ -43,8 +43,7 @@ impl Host {
         if !std::mem::replace(&mut self.begun, true) {
             // What was owed when the last process ended; where others share in it, whoever holds it does it.
             let shared = |owed: &Owed| {
-                let mut families = self.families.iter();
-                let family = families.find(|(_, here)| here.has(owed.agent));
+                let family = self.families.of(owed.agent);
                 family.is_some_and(|(name, _)| self.standing.companies.contains_key(name))
             };
             let owed = self.sleepers.owed();
@@ -93,7 +92,7 @@ impl Host {
                 Err(denial) => return Some(Some(denial.to_string())),
                 Ok(()) => self
                     .sleepers
-                    .host(order, signed.order.agents, now, &self.engine)
+                    .host(order, signed.order.agents, now, &*self.engine)
                     .map(|first| Some((first, signed.granted.clone(), module))),
             },
             // An upgrade that failed is not tried again: who lives here goes on as before.
@@ -101,7 +100,7 @@ impl Host {
                 self.here(view, name, placed, old);
                 return Some(None);
             }
-            Some(old) => match self.sleepers.upgrade(old.0, order, now, &self.engine) {
+            Some(old) => match self.sleepers.upgrade(old.0, order, now, &*self.engine) {
                 Ok(()) => Ok(Some((old.0, signed.granted.clone(), module))),
                 Err(why) => {
                     self.here(view, name, placed, old);
@@ -138,7 +137,9 @@ impl Host {
             steps: self.sleepers.taken(here.first).unwrap_or(0),
             is_handed: order.leaving.is_some_and(|node| node != self.me) && !handed,
         };
-        if self.standing.joins(name, &share) {
+        let alone = self.standing.joins(name, &share);
+        self.standing.shuns(name, placed.since, self.me);
+        if alone {
             // It is this node's alone now: what may not have been done is.
             let owed = self.sleepers.owed().into_iter();
             let owed = owed.filter(|owed| here.has(owed.agent));

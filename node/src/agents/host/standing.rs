@@ -15,7 +15,7 @@ use crate::ask::{Answer, Question};
 use crate::clock;
 use crate::memory::Memory;
 use aquifer_protocol::{NodeId, Op, Subject, decide};
-use aquifer_wasm::ledger::Entry;
+use aquifer_wasm::ledger::Appended;
 use aquifer_wasm::sleepers::{Owed, Woken};
 use aquifer_wasm::wake::Step;
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,8 +30,11 @@ const TERMS: &str = "agents/terms.cbor";
 pub(super) struct Standing {
     pub(super) companies: BTreeMap<Name, Company>,
     terms: BTreeMap<Name, Durable>,
-    /// Hosts that signed for what is not so.
-    pub(super) quarantined: BTreeMap<Name, BTreeSet<NodeId>>,
+    /// Hosts that signed for what is not so, and when that was last told.
+    pub(super) quarantined: BTreeMap<Name, BTreeMap<NodeId, u64>>,
+    /// Disputes that were judged, and whether there may be others.
+    pub(super) judged: BTreeMap<Name, BTreeSet<(NodeId, u64, [u8; 32])>>,
+    pub(super) disputed: bool,
     pub(super) parts: Parts,
     heard: mpsc::Receiver<Heard>,
     hear: mpsc::Sender<Heard>,
@@ -69,6 +72,8 @@ impl Standing {
             companies: BTreeMap::new(),
             terms: terms.unwrap_or_default().into_iter().collect(),
             quarantined: BTreeMap::new(),
+            judged: BTreeMap::new(),
+            disputed: false,
             parts: Parts::default(),
             heard,
             hear,
@@ -130,7 +135,7 @@ impl Host {
         }
         let now = clock::boot_ms();
         let mut words = Vec::new();
-        for (name, here) in &self.families {
+        for (name, here) in self.families.iter() {
             let company = self.standing.companies.get_mut(name);
             let rests = company
                 .as_ref()
@@ -151,7 +156,7 @@ impl Host {
         for (name, to, word) in words {
             let word = match word {
                 Some(word) => word,
-                None => self.whole(&name)?,
+                None => self.whole(&name, &to)?,
             };
             self.sends(name, to, &word, now);
         }
@@ -184,11 +189,14 @@ impl Host {
         }
     }
 
-    /// All that is known of an agent that this node holds, as a word.
-    fn whole(&self, name: &Name) -> Result<Word, Problem> {
-        let (here, company) = (&self.families[name], &self.standing.companies[name]);
+    /// All that is known of an agent that this node holds, as a word to one host.
+    fn whole(&mut self, name: &Name, to: &NodeId) -> Result<Word, Problem> {
+        let here = self.families.get(name).expect("it speaks of its own");
+        let company = self.standing.companies.get_mut(name);
+        let company = company.expect("it speaks of its own");
         let whole = self.sleepers.whole(here.first).map_err(super::broken)?;
         let steps = self.sleepers.taken(here.first).map_err(super::broken)?;
+        company.lease.gives(to, steps);
         let says = Says::Hold {
             from: company
                 .lease
@@ -251,6 +259,7 @@ impl Host {
         };
         let steps = self.sleepers.taken(here.first).unwrap_or(0);
         let held = company.lease.chosen_at().is_some();
+        let before = company.lease.heard_of(&from);
         match says {
             Reply::Voted(granted) => company.lease.on_voted(from, term, granted, steps),
             Reply::Has(has) => company.lease.on_held(from, term, at, has),
@@ -261,7 +270,9 @@ impl Host {
         } else if held && !holds {
             company.forgets();
         }
-        if holds && company.lease.heard_of(&from) != Some(Some(steps)) {
+        // Whoever has more of it now than before is told on; whoever has not, when it is time to speak.
+        let has = company.lease.heard_of(&from);
+        if holds && has != before && has.is_some_and(|has| has != Some(steps)) {
             company.news = true;
         }
     }
@@ -272,12 +283,18 @@ impl Host {
         &mut self,
         woken: &[(Name, Woken)],
         fresh: Vec<Owed>,
+        signed: &Appended,
     ) -> Result<Vec<(Owed, bool)>, Problem> {
         let mut now = Vec::new();
-        let mut shared: BTreeMap<Name, Vec<(&Woken, &Step)>> = BTreeMap::new();
-        for (name, woken) in woken {
-            if let (true, Ok(step)) = (self.standing.companies.contains_key(name), &woken.outcome) {
-                shared.entry(name.clone()).or_default().push((woken, step));
+        let mut shared: BTreeMap<Name, Vec<(&Woken, &Step, usize)>> = BTreeMap::new();
+        let taken = woken.iter().filter_map(|(name, woken)| {
+            let step = woken.outcome.as_ref().ok()?;
+            Some((name, woken, step))
+        });
+        for (place, (name, woken, step)) in taken.enumerate() {
+            if self.standing.companies.contains_key(name) {
+                let steps = shared.entry(name.clone()).or_default();
+                steps.push((woken, step, place));
             }
         }
         let mut fresh: BTreeMap<(u32, u32), Owed> = fresh
@@ -285,24 +302,22 @@ impl Host {
             .map(|owed| ((owed.agent, owed.seq), owed))
             .collect();
         for (name, steps) in shared {
-            let here = &self.families[&name];
+            let here = self.families.get(&name).expect("it woke here");
             let taken = self.sleepers.taken(here.first).map_err(super::broken)?;
             let before = taken - steps.len() as u64;
             let attest = here.kind.granted().manifest.attest.is_some();
-            let entries = match attest {
-                true => self.steps(&name, steps.len())?,
-                false => Vec::new(),
-            };
-            let mut entries = entries.iter();
             let company = self.standing.companies.get_mut(&name).expect("it has one");
-            for (place, (woken, step)) in (before..).zip(steps) {
+            for (place, (woken, step, number)) in (before..).zip(steps) {
+                // Whoever hosts it too has the module.
+                let entry = attest.then(|| signed.entry(number, &here.kind, step));
+                let bytes = match entry.flatten() {
+                    Some(entry) => entry.to_bytes_bare(),
+                    None => step.to_bytes(),
+                };
                 let sent = Sent {
                     copy: woken.agent - here.first,
                     input: woken.input.into(),
-                    step: entries
-                        .next()
-                        .map_or_else(|| step.to_bytes(), Entry::to_bytes)
-                        .into(),
+                    step: bytes.into(),
                 };
                 company.took(place, sent);
                 let owed = fresh.remove(&(woken.agent, step.seq as u32));
@@ -317,7 +332,7 @@ impl Host {
                 continue;
             };
             let steps = self.sleepers.taken(here.first).map_err(super::broken)?;
-            let counted = company.lease.counted(steps);
+            let counted = company.lease.counted(steps, company.done);
             while let Some((place, ..)) = company.held.front()
                 && *place <= counted
             {

@@ -91,7 +91,7 @@ impl World {
     /// What counts once counts for ever, and is of one mind.
     fn counts(&mut self, host: usize) {
         let steps = self.steps[host].len() as u64;
-        let counted = self.hosts[host].counted(steps) as usize;
+        let counted = self.hosts[host].counted(steps, 0) as usize;
         let both = counted.min(self.counted.len());
         assert_eq!(
             self.counted[..both],
@@ -179,7 +179,7 @@ proptest! {
 fn a_host_alone_holds_at_once_and_one_of_three_takes_over() {
     let mut alone = Lease::new((node(0), &[node(0)]), 0, Durable::default(), 7);
     assert_eq!(Some(Say::Hold(1)), alone.due(7, 0));
-    assert!(alone.holds(1_000_000) && alone.counted(5) == 5);
+    assert!(alone.holds(1_000_000) && alone.counted(5, 0) == 5);
 
     let mut world = World::new(3);
     let run = |world: &mut World, until: u64, dead: Option<usize>| {
@@ -213,4 +213,114 @@ fn a_host_alone_holds_at_once_and_one_of_three_takes_over() {
         world.steps[0].starts_with(&world.counted[..before]),
         "and the first has what counts"
     );
+}
+
+/// The first of three, which holds an agent whose steps two must attest.
+fn holder() -> Lease {
+    let names = [node(0), node(1), node(2)];
+    let mut lease = Lease::new((node(0), &names), 2, Durable::default(), 0);
+    assert_eq!(Some(Say::Vote(1)), lease.due(0, 0));
+    lease.on_voted(node(1), 1, true, 0);
+    assert_eq!(Some(Say::Hold(1)), lease.due(0, 0));
+    lease
+}
+
+#[test]
+fn who_was_given_the_whole_vouches_for_nothing_in_it() {
+    let mut lease = holder();
+    lease.on_held(node(1), 1, 0, None);
+    lease.gives(&node(1), 7);
+    lease.on_held(node(1), 1, 0, Some(9));
+    assert_eq!(0, lease.counted(9, 0), "seven of them it did not take");
+    let mut third = lease.clone();
+    third.on_held(node(2), 1, 0, Some(5));
+    assert_eq!(5, third.counted(9, 0), "the third vouches for five");
+    third.on_held(node(2), 1, 0, Some(7));
+    assert_eq!(7, third.counted(9, 0));
+    assert_eq!(9, third.counted(9, 7), "and the rest it took itself");
+    // There is nobody who could vouch for the seven: what two have is all that can be asked.
+    lease.on_held(node(2), 1, 0, None);
+    lease.gives(&node(2), 7);
+    assert_eq!(9, lease.counted(9, 0));
+    let mut plain = Lease {
+        attests: false,
+        ..holder()
+    };
+    plain.on_held(node(1), 1, 0, None);
+    plain.gives(&node(1), 7);
+    plain.on_held(node(1), 1, 0, Some(9));
+    assert_eq!(
+        9,
+        plain.counted(9, 0),
+        "where nobody attests, to have them is enough"
+    );
+}
+
+#[test]
+fn who_is_shunned_is_not_heard_and_who_shuns_itself_stands_by() {
+    let mut lease = holder();
+    lease.on_held(node(1), 1, 0, Some(4));
+    assert!(lease.holds(100) && lease.counted(5, 0) == 4);
+    lease.shuns(BTreeSet::from([node(1)]));
+    assert_eq!(vec![node(2)], lease.others().collect::<Vec<_>>());
+    assert!(!lease.holds(100), "it has not heard the third");
+    lease.on_held(node(1), 9, 0, Some(5));
+    assert_eq!((0, 1), (lease.counted(5, 0), lease.durable.term));
+    lease.on_held(node(2), 1, 0, Some(5));
+    assert!(lease.holds(100) && lease.counted(5, 0) == 5);
+
+    let reach = |steps| Reach {
+        last: Some(1),
+        steps,
+    };
+    let mut other = Lease::new(
+        (node(2), &[node(0), node(1), node(2)]),
+        2,
+        Durable::default(),
+        0,
+    );
+    assert!(other.on_hold(node(0), 1, 0));
+    other.shuns(BTreeSet::from([node(0)]));
+    assert_eq!(None, other.holder());
+    assert!(!other.on_hold(node(0), 2, 10) && !other.on_vote(node(0), 2, reach(9), 9_000, 0));
+    assert!(
+        !other.on_vote(node(1), 2, reach(9), 100, 0),
+        "what it promised it keeps"
+    );
+    assert!(other.on_vote(node(1), 2, reach(9), 9_000, 0));
+
+    lease.shuns(BTreeSet::from([node(0)]));
+    assert!(!lease.holds(100) && lease.holder().is_none());
+    assert_eq!(None, lease.due(1_000_000, 5));
+    lease.shuns(BTreeSet::new());
+    assert_eq!(
+        Some(Say::Vote(2)),
+        lease.due(1_000_000, 5),
+        "until it is ordered anew"
+    );
+}
+
+/// Who has nothing yet is told the steps from the first, in whatever term; who lost what it had, the whole.
+#[test]
+fn who_has_nothing_follows_any_holder_and_who_is_in_disorder_none() {
+    let names = [node(0), node(1), node(2)];
+    let chosen = Reach {
+        last: Some(1),
+        steps: 6,
+    };
+    let new = Lease::new((node(2), &names), 0, Durable::default(), 0);
+    assert!(new.clone().fits(3, chosen, 0) && !new.clone().fits(3, chosen, 1));
+    assert!(!new.clone().joining().fits(3, chosen, 0));
+    let mut broken = new;
+    broken.is_broken();
+    let durable = minicbor::to_vec(broken.durable).expect("a vector takes it");
+    let durable = minicbor::decode(&durable).expect("it was written so");
+    let mut broken = Lease::new((node(2), &names), 0, durable, 0);
+    assert!(!broken.fits(3, chosen, 0));
+    assert_eq!(None, broken.due(1_000_000, 0), "and it cannot lead");
+    broken.is_whole(3);
+    assert!(broken.fits(3, chosen, 6) && broken.durable.broken.is_none());
+    // As it was written before there was such a word.
+    let old: Durable = minicbor::decode(&[0x83, 4, 0xf6, 2]).expect("it was good");
+    assert_eq!((4, Some(2), None), (old.term, old.last, old.broken));
 }

@@ -5,14 +5,18 @@
 //! same come out when the step is taken again, here, on an engine of one's own. The answer to the last is
 //! the module's; only that what went in was true nobody can check.
 //!
+//! Engines count fuel differently, so a step is taken again with more than it had: that it ended well is what
+//! was signed for. If it is stopped here all the same, for want of fuel or of stack, that proves nothing.
+//!
 //! Not here: whose steps to check and what follows (the node).
 
 use super::{Entry, Kind};
-use crate::engine::{Engine, LoadModule, Loaded};
+use crate::desk::Desk;
+use crate::engine::{Engine, LoadModule, Loaded, Ran, Trap};
 use crate::manifest::Manifest;
 use crate::profile::{Profile, RefuseModule};
 use crate::receipt::Receipt;
-use crate::wake::{Agent, Differs, Step};
+use crate::wake::{Agent, Differs, Failed, Step};
 use aquifer_protocol::identity::{Signature, verify};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,13 +24,24 @@ use std::sync::Arc;
 /// Modules that a checker keeps loaded, those that were asked for last.
 const LOADED_MAX: usize = 64;
 
+/// So many times the fuel of a step is given to take it again.
+const FUEL_TIMES: u64 = 4;
+
 /// An engine, and the modules that it has loaded.
 pub struct Checker<'a> {
-    engine: &'a dyn Engine,
+    engine: Held<'a>,
     loaded: VecDeque<Ready>,
     /// The last signature that was good: who signed, and what. Entries of one batch share it.
     signed: Option<([u8; 32], [u8; 32], Signature)>,
 }
+
+enum Held<'a> {
+    Lent(&'a dyn Engine),
+    Shared(Arc<dyn Engine>),
+}
+
+/// A module that is given more fuel than it is said to have.
+struct Patient(Arc<dyn Loaded>);
 
 struct Ready {
     kind: Arc<Kind>,
@@ -57,9 +72,35 @@ pub enum Wrong {
     Differs(#[from] Differs),
 }
 
+impl Wrong {
+    /// Whether it shows that the node which signed answers for what is not so, whoever looks: it signed, and
+    /// the step comes to something else.
+    pub fn is_proof(&self) -> bool {
+        match self {
+            Self::Receipt { .. } => true,
+            Self::Differs(Differs::Failed(Failed::Trapped(why))) => {
+                !matches!(why, Trap::OutOfFuel { .. } | Trap::Stack)
+            }
+            Self::Differs(_) => true,
+            Self::Proof | Self::Module(_) | Self::Load(_) => false,
+        }
+    }
+}
+
+impl Checker<'static> {
+    /// A checker that has loaded nothing, of an engine that it keeps.
+    pub fn of(engine: Arc<dyn Engine>) -> Self {
+        Self::with(Held::Shared(engine))
+    }
+}
+
 impl<'a> Checker<'a> {
     /// A checker that has loaded nothing.
     pub fn new(engine: &'a dyn Engine) -> Self {
+        Self::with(Held::Lent(engine))
+    }
+
+    fn with(engine: Held<'a>) -> Self {
         Self {
             engine,
             loaded: VecDeque::new(),
@@ -118,10 +159,15 @@ impl<'a> Checker<'a> {
             Some(ready) => ready,
             None => {
                 let profile = Profile::of(entry.kind.module())?;
+                let engine = match &self.engine {
+                    Held::Lent(engine) => *engine,
+                    Held::Shared(engine) => &**engine,
+                };
+                let loaded = engine.load(entry.kind.module(), &profile)?;
                 Ready {
                     kind: entry.kind.clone(),
                     manifest: Arc::new(entry.kind.granted().manifest.clone()),
-                    loaded: self.engine.load(entry.kind.module(), &profile)?,
+                    loaded: Arc::new(Patient(loaded)),
                 }
             }
         };
@@ -133,5 +179,16 @@ impl<'a> Checker<'a> {
         self.loaded.push_front(ready);
         self.loaded.truncate(LOADED_MAX);
         Ok(agent)
+    }
+}
+
+impl Loaded for Patient {
+    fn run(&self, state: &[u8], input: &[u8], fuel: u64, desk: Desk) -> (Desk, Result<Ran, Trap>) {
+        let fuel = fuel.saturating_mul(FUEL_TIMES);
+        self.0.run(state, input, fuel, desk)
+    }
+
+    fn start(&self, desk: Desk) -> Result<(), Trap> {
+        self.0.start(desk)
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! In canonical CBOR: an array of the manifest, the module, the step, its receipt and the proof that a
 //! node signed for it. A stranger may have made the bytes: they are bounded, the manifest opens, and
-//! there is one encoding of each entry. Whether the step follows from what it says, only taking it again
+//! there is one encoding of each entry. To a node that is known to have the module it travels *bare*: with
+//! no bytes where the module stands, which is a module for nobody else. Whether the step follows from what it says, only taking it again
 //! shows.
 //!
 //! Not here: taking it again (`checker`).
@@ -11,7 +12,7 @@ use super::Kind;
 use crate::abi::{Code, MODULE_MAX, Wakeup};
 use crate::desk::Answer;
 use crate::journal::PAYLOAD_MAX;
-use crate::manifest::MANIFEST_MAX;
+use crate::manifest::{Granted, MANIFEST_MAX};
 use crate::receipt::{BATCH_MAX, Proof, Receipt};
 use crate::wake::Step;
 use minicbor::decode::Error as Malformed;
@@ -42,11 +43,20 @@ pub struct Entry {
 impl Entry {
     /// As it travels: at most [`ENTRY_MAX`] bytes, if it came from a ledger.
     pub fn to_bytes(&self) -> Vec<u8> {
+        self.with_module(self.kind.module())
+    }
+
+    /// As it travels to a node that has the module.
+    pub fn to_bytes_bare(&self) -> Vec<u8> {
+        self.with_module(&[])
+    }
+
+    fn with_module(&self, module: &[u8]) -> Vec<u8> {
         let mut e = Encoder::new(Vec::new());
         let written = (|| {
             e.array(5)?
                 .bytes(self.kind.granted().as_bytes())?
-                .bytes(self.kind.module())?
+                .bytes(module)?
                 .bytes(&step_to_bytes(&self.step))?;
             receipt_into(&mut e, &self.receipt)?;
             proof_into(&mut e, &self.proof)
@@ -69,13 +79,59 @@ impl Entry {
             return None;
         }
         let mut d = Decoder::new(bytes);
-        let entry = Self::decoded(&mut d, known)?;
+        let entry = Self::decoded(&mut d, |manifest, module| {
+            let mut known = known;
+            let is_it = |kind: &&Arc<Kind>| {
+                kind.granted().as_bytes() == manifest && kind.module() == module
+            };
+            match known.find(is_it) {
+                Some(kind) => Some(kind.clone()),
+                // What has run out since was granted when the step was taken; the step's time says when.
+                None => Some(Arc::new(Kind::open(manifest, module.to_vec(), 0).ok()?)),
+            }
+        })?;
         (entry.to_bytes() == bytes).then_some(entry)
     }
 
-    fn decoded<'k>(
+    /// What travelled to a node that has `kind`, if it is an entry of that kind, bare or not.
+    pub fn read_of(bytes: &[u8], kind: &Arc<Kind>) -> Option<Self> {
+        if bytes.len() > ENTRY_MAX {
+            return None;
+        }
+        let mut is_bare = false;
+        let entry = Self::decoded(&mut Decoder::new(bytes), |manifest, module| {
+            is_bare = module.is_empty();
+            let fits = is_bare || module == kind.module();
+            (manifest == kind.granted().as_bytes() && fits).then(|| kind.clone())
+        })?;
+        let again = match is_bare {
+            true => entry.to_bytes_bare(),
+            false => entry.to_bytes(),
+        };
+        (again == bytes).then_some(entry)
+    }
+
+    /// What travelled bare; `module_of` has the module of a hash, if anybody here has it.
+    pub fn read_bare(
+        bytes: &[u8],
+        module_of: impl FnOnce(&[u8; 32]) -> Option<Vec<u8>>,
+    ) -> Option<Self> {
+        if bytes.len() > ENTRY_MAX {
+            return None;
+        }
+        let entry = Self::decoded(&mut Decoder::new(bytes), |manifest, module| {
+            let granted = Granted::read(manifest).ok()?;
+            let module = module
+                .is_empty()
+                .then(|| module_of(&granted.manifest.module));
+            Some(Arc::new(Kind::new(granted, module.flatten()?).ok()?))
+        })?;
+        (entry.to_bytes_bare() == bytes).then_some(entry)
+    }
+
+    fn decoded(
         d: &mut Decoder<'_>,
-        mut known: impl Iterator<Item = &'k Arc<Kind>>,
+        kind_of: impl FnOnce(&[u8], &[u8]) -> Option<Arc<Kind>>,
     ) -> Option<Self> {
         let Ok(Some(5)) = d.array() else {
             return None;
@@ -87,15 +143,8 @@ impl Entry {
         let step = step_from_bytes(d.bytes().ok()?)?;
         let receipt = receipt_from(d)?;
         let proof = proof_from(d)?;
-        let is_it =
-            |kind: &&Arc<Kind>| kind.granted().as_bytes() == manifest && kind.module() == module;
-        let kind = match known.find(is_it) {
-            Some(kind) => kind.clone(),
-            // What has run out since was granted when the step was taken; the step's time says when.
-            None => Arc::new(Kind::open(manifest, module.to_vec(), 0).ok()?),
-        };
         Some(Self {
-            kind,
+            kind: kind_of(manifest, module)?,
             step,
             receipt,
             proof,

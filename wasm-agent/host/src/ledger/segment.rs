@@ -173,7 +173,7 @@ impl Segment {
     pub(super) fn last(
         &self,
         n: usize,
-        of: &dyn Fn(&[u8; 32]) -> bool,
+        of: &dyn Fn(&Kind, &Step) -> bool,
         found: &mut VecDeque<Entry>,
     ) -> Result<(), &'static str> {
         let whole = |batch: &&Signed| batch.steps.len() == batch.count;
@@ -182,7 +182,7 @@ impl Segment {
                 break;
             }
             let steps = self.steps(batch)?;
-            if !steps.iter().any(|(_, step)| of(&step.agent)) {
+            if !steps.iter().any(|(kind, step)| of(kind, step)) {
                 continue;
             }
             if !(1..=BATCH_MAX).contains(&steps.len()) {
@@ -194,7 +194,7 @@ impl Segment {
                 .collect();
             let tree = Batch::signed(batch.node, batch.signature, &receipts);
             for (place, (kind, step)) in steps.into_iter().enumerate().rev() {
-                if found.len() < n && of(&step.agent) {
+                if found.len() < n && of(&kind, &step) {
                     found.push_front(Entry {
                         kind,
                         step,
