@@ -9,7 +9,7 @@
 
 use super::agents::told;
 use super::note::{TaskNote, short};
-use super::rules::{Act, LEASE_MS, Mine};
+use super::rules::{Act, LEASE_MS, Mine, Standing};
 use super::settings::AnyRunner;
 use crate::api::Problem;
 use crate::memory::Memory;
@@ -218,6 +218,15 @@ impl Keeper {
 
     /// Claims a task and begins it.
     async fn claims(&mut self, view: &View, key: Key, until: u64) -> Result<(), Problem> {
+        // Another may have claimed it while this node wrote about other tasks.
+        let now = self.now();
+        let waits = self.memory.parts().tasks.with(|ledger| {
+            let task = ledger.get(key.0, &key.1);
+            task.is_some_and(|task| task.standing(now) == Standing::Waiting)
+        });
+        if !waits {
+            return Ok(());
+        }
         // Without its content there is nothing to run: it was forgotten, or its time is over.
         let Some(job) = self.memory.job_of(view, &key.1)? else {
             return Ok(());
