@@ -64,7 +64,7 @@ pub enum Note {
         /// Which.
         #[n(0)]
         agent: ByteArray<32>,
-        /// By this its source knows it, and it is taken on once.
+        /// By this its source knows it, and it is taken on once ([`known_as`]).
         #[n(1)]
         id: ByteArray<16>,
         /// Whether somebody waits for an answer.
@@ -77,7 +77,7 @@ pub enum Note {
     /// What an agent answered to an invocation.
     #[n(4)]
     Answered {
-        /// By what its source knows the invocation.
+        /// By what the invocation is known ([`known_as`]).
         #[n(0)]
         input: ByteArray<16>,
         /// Which of its steps it was; none if it came to nothing.
@@ -200,10 +200,33 @@ impl Signed {
     }
 }
 
+/// By what an input is known that its source, `author`, calls `id`: nobody else can take its place.
+pub fn known_as(author: &[u8; 32], agent: &[u8; 32], id: &[u8; 16]) -> [u8; 16] {
+    let known = digest("aquifer/agent-input-id/1", &[author, agent, id]);
+    *known.first_chunk().expect("a hash has 32 bytes")
+}
+
 /// Why an input wakes its agent.
 pub fn cause(invocation: bool) -> Cause {
     match invocation {
         true => Cause::Invocation,
         false => Cause::Message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_input_is_known_by_who_says_it_and_to_whom() {
+        let all = [
+            ([1; 32], [2; 32], [3; 16]),
+            ([9; 32], [2; 32], [3; 16]),
+            ([1; 32], [9; 32], [3; 16]),
+        ];
+        let known = all.map(|(author, agent, id)| known_as(&author, &agent, &id));
+        assert!(known[0] != known[1] && known[0] != known[2] && known[1] != known[2]);
+        assert_ne!([3; 16], known[0]);
     }
 }

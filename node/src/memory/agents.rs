@@ -3,7 +3,7 @@
 //! Not here: deploying them (`ordering`), how they live (`crate::agents`).
 
 use super::{Memory, topic_name};
-use crate::agents::note::Note;
+use crate::agents::note::{Note, known_as};
 use crate::agents::roster::{Dispute, Name, Placed};
 use crate::agents::{Host, engine, said};
 use crate::api::{
@@ -147,26 +147,27 @@ impl Memory {
             .label(placed.topic)
             .map_err(|denial| super::denied(&denial))?;
         let home = topic_name(home.topic.as_str())?;
-        let id: [u8; 16] = clock::entropy();
+        let (agent, author) = (placed.signed.granted.agent(copy), view.me.node().0);
+        let id = clock::entropy();
+        let known = known_as(&author, &agent, &id);
         let note = Note::Input {
-            agent: placed.signed.granted.agent(copy).into(),
+            agent: agent.into(),
             id: id.into(),
             invocation: !asked.send,
             body: body.into(),
         };
         let body = Body::Agent(note.to_bytes().into());
-        let author = AgentId(view.me.node().0);
-        self.write_for_agent(&home, author, vec![body]).await?;
-        let known = HEX.encode(&id);
+        self.write_for_agent(&home, AgentId(author), vec![body])
+            .await?;
         if asked.send {
             return Ok(Invoked {
-                input: known,
+                input: HEX.encode(&known),
                 step: None,
                 bytes: None,
                 said: None,
             });
         }
-        self.answered(&name.1, id, asked.wait_ms.unwrap_or(WAIT_MS))
+        self.answered(&name.1, known, asked.wait_ms.unwrap_or(WAIT_MS))
             .await
     }
 

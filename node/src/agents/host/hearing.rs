@@ -114,7 +114,8 @@ impl Host {
             stamp: at,
             body: body.to_vec(),
         };
-        self.delivers(here.first + copy, (*id).into(), wakeup);
+        let known = note::known_as(&author, agent, id);
+        self.delivers(here.first + copy, known, wakeup);
     }
 
     /// Something on a topic: it wakes who follows it, but not who said it. Of many copies it wakes the
