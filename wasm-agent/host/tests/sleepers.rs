@@ -114,7 +114,10 @@ fn an_input_is_handled_once_and_told_when_it_is_durable() {
     );
     let nobody = sleepers.deliver(3, id(9), input(5, b"a"));
     assert!(matches!(nobody, Err(HostFailure::Nobody { agent: 3 })));
+    assert_eq!(Some(&input(5, b"a")), sleepers.input(1, id(1)));
+    assert_eq!(None, sleepers.input(0, id(1)), "it is not for that one");
     assert_eq!(1, wakes_all(&mut sleepers));
+    assert_eq!(None, sleepers.input(1, id(1)), "it is handled");
     assert!(sleepers.owed().is_empty(), "nothing is durable");
     let owed = sleepers.sync().expect("room");
     assert_eq!((1, 1, 0), (owed.len(), owed[0].agent, owed[0].seq));

@@ -125,6 +125,13 @@ impl Host {
                 }
             };
             let agent = here.first + one.copy;
+            // Whoever vouches for a step vouches for what it was taken on, as far as that is known.
+            let own_input = self.sleepers.input(agent, one.input.into());
+            if attest && own_input.is_some_and(|input| *input != step.wakeup) {
+                tracing::warn!(target: "aquifer::agents", agent = %name.1, step = step.seq, "a step on an input that was another here");
+                good = false;
+                break;
+            }
             if let Err(why) = self.sleepers.follow(agent, one.input.into(), &step) {
                 tracing::warn!(target: "aquifer::agents", agent = %name.1, %why, "a step does not follow");
                 self.standing.companies.get_mut(name)?.lease.is_broken();

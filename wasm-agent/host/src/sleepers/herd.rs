@@ -319,7 +319,7 @@ impl Herd {
     }
 
     /// The number of an input that was taken on and is not handled, if there is one with this id.
-    fn pending(&self, (id, agent): ([u8; 16], u32)) -> Option<u64> {
+    pub(super) fn pending(&self, (id, agent): ([u8; 16], u32)) -> Option<u64> {
         let is = |input: &Input| input.id == id && input.agent == agent;
         let number = self.recent.all.get(&id).copied();
         let recent = number.filter(|number| self.inbox.get(number).is_some_and(is));

@@ -108,6 +108,12 @@ impl Sleepers {
         Ok(slots.iter().map(|slot| u64::from(slot.seq)).sum())
     }
 
+    /// What an agent is to wake to, of an input that was taken on here under `id` and is not handled.
+    pub fn input(&self, agent: u32, id: [u8; 16]) -> Option<&Wakeup> {
+        let number = self.herd.pending((id, agent))?;
+        self.herd.inbox.get(&number).map(|input| &input.wakeup)
+    }
+
     /// An agent took a step elsewhere, on the input that its source calls `id`: here it has too.
     ///
     /// # Errors
