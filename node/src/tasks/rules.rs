@@ -318,11 +318,15 @@ impl Task {
             let weight = digest("aquifer/task-place/1", &[id.as_bytes(), node.as_bytes()]);
             (tried(node), weight)
         };
-        if self.declined(me) || !able.contains(me) {
+        // Where all have left it for good, one after the other tries again until one says so for all: when
+        // their claims crossed, each left it to the others.
+        let nobody = able.iter().all(|node| self.declined(node));
+        let out = |node: &NodeId| self.declined(node) && !nobody;
+        if out(me) || !able.contains(me) {
             return Act::Rest(None);
         }
         let own = rank(me);
-        let before = able.iter().filter(|node| !self.declined(node));
+        let before = able.iter().filter(|node| !out(node));
         let before = before.filter(|node| rank(node) < own).count() as u64;
         let asked = self
             .asked

@@ -106,11 +106,13 @@ impl Memory {
             .map(|(what, _)| what)
             .collect();
         if !unmet.is_empty() {
-            let count = runners.len();
-            return format!(
-                "none of the {count} nodes that run tasks of `{topic}` has {}",
-                unmet.join(", ")
-            );
+            let unmet = unmet.join(", ");
+            return match runners.len() {
+                1 => format!("the one node that runs tasks of `{topic}` has not {unmet}"),
+                count => {
+                    format!("none of the {count} nodes that run tasks of `{topic}` has {unmet}")
+                }
+            };
         }
         let able = self.able_to_run(view, asked.topic, &asked.needs);
         if able.is_empty() {

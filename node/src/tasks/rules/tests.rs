@@ -197,6 +197,15 @@ fn who_cannot_is_asked_no_more_and_three_attempts_are_enough() {
     };
     assert_eq!(Act::Rest(None), next(&declined, 1, 60_000));
     assert!(matches!(next(&declined, 2, 20 + APART_MS), Act::Claim(..)));
+    // Their claims crossed, and each left it to the other: one of them says so for both.
+    let crossed = task(&[
+        (10, 1, claimed(10 + LEASE_MS)),
+        (11, 2, claimed(11 + LEASE_MS)),
+        (20, 1, left(false)),
+        (21, 2, left(false)),
+    ]);
+    let claims = |node| matches!(next(&crossed, node, 21 + 2 * APART_MS), Act::Claim(..));
+    assert!(claims(1) && claims(2));
     let mut facts = Vec::new();
     for (turn, by) in [(0, 1), (1, 2), (2, 1)] {
         let ms = 10 + turn * 2 * LEASE_MS;
