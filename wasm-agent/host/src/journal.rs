@@ -26,7 +26,7 @@ const LEN: usize = 4;
 pub const PAYLOAD_MAX: usize = 1 << 20;
 
 /// Most bytes of a batch: as much can be torn at a file's end.
-pub const BATCH_MAX: usize = 16 << 20;
+const BATCH_MAX: usize = 16 << 20;
 
 /// Room for a batch that is kept when one was larger.
 const ROOM: usize = 1 << 20;
